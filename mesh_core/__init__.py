@@ -1,0 +1,1 @@
+"""The engine of Flexmesh. It knows no domain and no web framework."""
