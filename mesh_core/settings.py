@@ -1,0 +1,251 @@
+"""Every setting of Flexmesh, in one place: read from the environment, `.env` and secret files.
+
+A setting `name` is the variable `MESH_NAME`; `MESH_NAME_FILE` names a file that holds its value instead.
+The first of these that gives a value wins: an argument of `Settings(…)`, the variable, the file that
+`MESH_…_FILE` names, the same two in `.env` of the working folder, then in `.env` of the project, the default.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from dotenv import dotenv_values
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from mesh_core.errors import UsageError
+
+PREFIX = "MESH_"
+_PACKAGES = Path(__file__).resolve().parent.parent
+ROOT = _PACKAGES if (_PACKAGES / "pyproject.toml").is_file() else Path.cwd()
+"""The project's folder; the working folder where the engine is installed as a package."""
+
+
+class MalformedSetting(UsageError):
+    """A setting has a value that cannot be used."""
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as shown to people: secrets are masked, an unset value is empty."""
+
+    name: str
+    variable: str
+    value: str
+    default: str
+    description: str
+    secret: bool
+
+
+def _postgres_url(value: object) -> object:
+    plain = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if isinstance(plain, str) and not plain.startswith(("postgresql://", "postgres://")):
+        raise ValueError("it should start with postgresql://")
+    return value
+
+
+class Settings(BaseSettings):
+    """All settings, checked. Immutable: derive another by `Settings(name=value)`."""
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_ignore_empty=True, validate_default=False
+    )
+
+    database_url: Annotated[SecretStr | None, BeforeValidator(_postgres_url)] = Field(
+        None,
+        description="PostgreSQL 18 or newer, as `postgresql://user:password@host:port/name`; unset: the local stack's.",
+    )
+    database_pool_size: int = Field(10, ge=1, le=1000, description="Most connections that one process opens.")
+    statement_timeout_seconds: float = Field(
+        30.0, gt=0, description="Longest that one statement of a read may run in Postgres."
+    )
+
+    kafka_bootstrap_servers: str | None = Field(
+        None, description="Kafka brokers, as `host:port`, comma-separated; unset: the local stack's."
+    )
+    kafka_driver: Literal["kafka-python", "confluent-kafka"] = Field(
+        "kafka-python",
+        description="Client that consumes; `confluent-kafka` is faster and needs the extra `fast`.",
+    )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How to speak to the brokers."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How to log in, where the protocol is one of SASL."
+    )
+    kafka_sasl_username: str | None = Field(None, description="User to log in as.")
+    kafka_sasl_password: SecretStr | None = Field(None, description="Password of that user.")
+    kafka_ssl_cafile: Path | None = Field(
+        None, description="PEM file of the authorities to trust; unset: the system's."
+    )
+    kafka_ssl_certfile: Path | None = Field(None, description="PEM file of the client's certificate.")
+    kafka_ssl_keyfile: Path | None = Field(None, description="PEM file of the client's key.")
+
+    catalog: str = Field(
+        "projections.northwind",
+        min_length=1,
+        description="Importable modules, comma-separated, that declare events, entities and views.",
+    )
+    topic_partitions: int = Field(
+        6, ge=1, le=10_000, description="Partitions of a topic that Flexmesh creates."
+    )
+    topic_replication: int = Field(1, ge=1, le=32, description="Replicas of a topic that Flexmesh creates.")
+
+    group: str = Field(
+        "flexmesh", min_length=1, description="Consumer group by which projectors share partitions."
+    )
+    projector_batch_min: int = Field(
+        500, ge=1, description="Smallest bound on records in a transaction; it grows from here with the lag."
+    )
+    projector_batch_max: int = Field(100_000, ge=1, description="Most records in one transaction.")
+    projector_poll_seconds: float = Field(
+        0.5, gt=0, le=60, description="Longest that a poll waits for records."
+    )
+    projector_instance_id: str | None = Field(
+        None,
+        description="Static membership: a name that only this projector has, so that its restart is no rebalance.",
+    )
+    projector_metrics_port: int = Field(
+        9108, ge=0, le=65535, description="Loopback port of the projector's /metrics and /readyz; 0: none."
+    )
+    dead_letter_limit: int = Field(
+        10_000, ge=0, description="Dead letters of one partition past which the projector halts it."
+    )
+
+    api_host: str = Field("127.0.0.1", description="Address that the API listens on.")
+    api_port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
+    page_limit_default: int = Field(100, ge=1, description="Rows in a page, where a request does not say.")
+    page_limit_max: int = Field(1000, ge=1, description="Most rows in a page that a request may ask for.")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severe line to log."
+    )
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="`auto`: readable on a terminal, JSON elsewhere."
+    )
+    stack_dir: Path = Field(
+        Path(".mesh/stack"), description="Folder of the local Kafka and Postgres; relative to the project's."
+    )
+
+    def __init__(self, **values: Any) -> None:
+        """`values` win over the environment. Raises MalformedSetting, naming each variable at fault."""
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _readable(error) from None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Settings:
+        if self.kafka_security_protocol.startswith("SASL") and not (
+            self.kafka_sasl_username and self.kafka_sasl_password
+        ):
+            raise ValueError(
+                "MESH_KAFKA_SECURITY_PROTOCOL needs MESH_KAFKA_SASL_USERNAME and MESH_KAFKA_SASL_PASSWORD"
+            )
+        if self.page_limit_default > self.page_limit_max:
+            raise ValueError("MESH_PAGE_LIMIT_DEFAULT is more than MESH_PAGE_LIMIT_MAX")
+        if self.projector_batch_min > self.projector_batch_max:
+            raise ValueError("MESH_PROJECTOR_BATCH_MIN is more than MESH_PROJECTOR_BATCH_MAX")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Explicit values, then our one reader of the environment, `.env` and secret files."""
+        return init_settings, _Environment(settings_cls)
+
+    @property
+    def catalog_modules(self) -> tuple[str, ...]:
+        """The names in `catalog`, in order."""
+        return tuple(name.strip() for name in self.catalog.split(",") if name.strip())
+
+    @property
+    def stack_path(self) -> Path:
+        """`stack_dir`, absolute."""
+        return ROOT / self.stack_dir
+
+    def describe(self) -> list[SettingRow]:
+        """Every setting with its value and default, secrets masked: for `mesh status --settings` and the docs."""
+        rows = []
+        for name, field in type(self).model_fields.items():
+            secret = SecretStr in get_args(field.annotation) or field.annotation is SecretStr
+            value = getattr(self, name)
+            rows.append(
+                SettingRow(
+                    name=name,
+                    variable=PREFIX + name.upper(),
+                    value="" if value is None else str(value),
+                    default="" if field.default is None else str(field.default),
+                    description=field.description or "",
+                    secret=secret,
+                )
+            )
+        return rows
+
+
+class _Environment(PydanticBaseSettingsSource):
+    """Reads `MESH_NAME` and `MESH_NAME_FILE` from the environment, then from both `.env` files."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        variable = PREFIX + field_name.upper()
+        for place in self._places:
+            if place.get(variable):
+                return place[variable], field_name, False
+            if path := place.get(f"{variable}_FILE"):
+                return _content(variable, path), field_name, False
+        return None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        self._places = (os.environ, dotenv_values(Path.cwd() / ".env"), dotenv_values(ROOT / ".env"))
+        found = {
+            name: self.get_field_value(field, name)[0]
+            for name, field in self.settings_cls.model_fields.items()
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _content(variable: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise MalformedSetting(
+            f"{variable}_FILE names {path}, which cannot be read: {reason}.",
+            remedy="Name a readable file that holds nothing but the value.",
+        ) from None
+
+
+def _readable(error: ValidationError) -> MalformedSetting:
+    faults = [_fault(detail) for detail in error.errors(include_url=False, include_context=False)]
+    return MalformedSetting(
+        "; ".join(faults) + ".",
+        remedy="Correct it in the environment or in .env (docs/reference/settings.md).",
+    )
+
+
+def _fault(detail: ErrorDetails) -> str:
+    cause = detail["msg"].removeprefix("Value error, ")
+    if not detail["loc"]:
+        return cause
+    name = str(detail["loc"][0])
+    if detail["type"] == "extra_forbidden":
+        return f"there is no setting {name}"
+    secret = "Secret" in str(Settings.model_fields[name].annotation)
+    shown = "" if secret else f" is {str(detail['input'])!r}"
+    return f"{PREFIX}{name.upper()}{shown}: {cause[0].lower()}{cause[1:]}"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """The settings as they are now: nothing is kept between calls. Raises MalformedSetting."""
+    return Settings(**overrides)
