@@ -58,7 +58,7 @@ class Settings(BaseSettings):
 
     database_url: Annotated[SecretStr | None, BeforeValidator(_postgres_url)] = Field(
         None,
-        description="PostgreSQL 18 or newer, as `postgresql://user:password@host:port/name`; unset: the local stack's.",
+        description="PostgreSQL 18 or newer, as `postgresql://user:password@host:port/name`; unset: local.",
     )
     database_pool_size: int = Field(10, ge=1, le=1000, description="Most connections that one process opens.")
     statement_timeout_seconds: float = Field(
@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     )
     projector_instance_id: str | None = Field(
         None,
-        description="Static membership: a name that only this projector has, so that its restart is no rebalance.",
+        description="Static membership: a name of this projector alone, so that its restart is no rebalance.",
     )
     projector_metrics_port: int = Field(
         9108, ge=0, le=65535, description="Loopback port of the projector's /metrics and /readyz; 0: none."
@@ -176,7 +176,7 @@ class Settings(BaseSettings):
         return ROOT / self.stack_dir
 
     def describe(self) -> list[SettingRow]:
-        """Every setting with its value and default, secrets masked: for `mesh status --settings` and the docs."""
+        """Every setting with its value and default, secrets masked, in the order of declaration."""
         rows = []
         for name, field in type(self).model_fields.items():
             secret = SecretStr in get_args(field.annotation) or field.annotation is SecretStr
