@@ -1,0 +1,227 @@
+"""Checks folds against their entity and turns them into plain data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from mesh_core.model.errors import DeclarationError
+from mesh_core.model.event import Contract, EventField
+from mesh_core.model.folds import (
+    ENVELOPE_FIELDS,
+    Fold,
+    FoldDeclaration,
+    Operation,
+    OperationDeclaration,
+    Source,
+    source_of,
+)
+from mesh_core.model.types import NUMBERS, ColumnType, FieldType
+
+if TYPE_CHECKING:
+    from mesh_core.model.entity import EntityColumn
+
+
+def bind_folds(
+    entity: str, service: str, columns: tuple[EntityColumn, ...], declared: Sequence[FoldDeclaration]
+) -> tuple[tuple[EntityColumn, ...], tuple[Fold, ...]]:
+    """The columns (with what folds demand of them) and the folds. Raises DeclarationError naming class and field."""
+    if not declared:
+        raise DeclarationError(
+            f"{entity}: no folds, so nothing would ever fill it.", remedy="folds = upsert(SomeEvent)"
+        )
+    for fold in declared:
+        if not getattr(fold.event, "type", ""):
+            raise DeclarationError(
+                f"{entity}: {fold.event.__name__} has no type.", remedy='Declare it with type="…".'
+            )
+    topics = {fold.event.topic for fold in declared}
+    if topics != {f"{service}.events"}:
+        raise DeclarationError(
+            f"{entity}: its events are of {', '.join(sorted(topics))}, but an entity of {service} is fed by "
+            f"{service}.events only.",
+            remedy="Make one entity a service and join them in a view.",
+        )
+    seen = [fold.event.type for fold in declared]
+    if repeated := {kind for kind in seen if seen.count(kind) > 1}:
+        raise DeclarationError(f"{entity}: {', '.join(sorted(repeated))} is folded twice.")
+    folds = tuple(_bind(entity, columns, fold) for fold in declared)
+    leading = {_leading(entity, fold) for fold in folds if fold.each}
+    if len(leading) > 1:
+        raise DeclarationError(f"{entity}: its each folds disagree on the record key.")
+    record_key = next(iter(leading), sum(column.key for column in columns))
+    for bound in folds:
+        if bound.kind == "delete" and len(bound.keys) != record_key:
+            raise DeclarationError(
+                f"{entity}: delete({bound.contract.type}) does not name the whole record key.",
+                remedy="Name the key's fields, for example order_id=Event.order.",
+            )
+    added = {op.column for fold in folds for op in fold.operations if op.kind == "add"}
+    columns = tuple(
+        replace(
+            column,
+            type=replace(column.type, kind="numeric", precision=None, scale=None),
+            default=column.default or "0",
+        )
+        if column.name in added
+        else column
+        for column in columns
+    )
+    _check_columns_set(entity, columns, folds)
+    return columns, folds
+
+
+def _leading(entity: str, fold: Fold) -> int:
+    scopes = [source.scope for source in fold.keys]
+    count = scopes.index("element") if "element" in scopes else len(scopes)
+    if count == 0 or "data" in scopes[count:]:
+        raise DeclarationError(
+            f"{entity}: the key of each must start with the record key and go on with the element's."
+        )
+    if count == len(scopes):
+        raise DeclarationError(
+            f"{entity}: all elements of one event would have the same key.",
+            remedy="Add a Key column that the element has.",
+        )
+    return count
+
+
+def _bind(entity: str, columns: tuple[EntityColumn, ...], fold: FoldDeclaration) -> Fold:
+    contract = fold.event.contract
+    where = f"{entity}: {fold.kind}({fold.event.__name__})"
+    each, element = _each(where, fold, contract)
+    names = {column.name for column in columns}
+    if unknown := set(fold.values) - names:
+        raise DeclarationError(f"{where}: {sorted(unknown)[0]!r} is not a column of {entity}.")
+    keys: list[Source] = []
+    operations: list[Operation] = []
+    automatic = fold.kind == "upsert" or (
+        fold.kind == "patch" and not set(fold.values) - {c.name for c in columns if c.key}
+    )
+    for column in columns:
+        here = f"{where}, column {column.name}"
+        declared = fold.values.get(column.name, _same_name(column.name, contract, element))
+        operation = (
+            declared if isinstance(declared, OperationDeclaration) else OperationDeclaration("set", declared)
+        )
+        if declared is MISSING:
+            if column.key and fold.kind == "delete":
+                continue
+            if column.key:
+                raise DeclarationError(
+                    f"{here}: the event has no field of that name.",
+                    remedy=f"Say where it is: {column.name}={fold.event.__name__}.….",
+                )
+            continue
+        source = operation.value if isinstance(operation.value, Source) else source_of(operation.value)
+        if (
+            isinstance(operation.value, EventField)
+            and source.scope == "data"
+            and operation.value.owner is not fold.event
+        ):
+            raise DeclarationError(f"{here}: {operation.value.owner.__name__} is another event.")
+        if column.key:
+            _check_type(here, column.type, source, contract, element, key=True)
+            keys.append(source)
+        elif fold.kind != "delete" and (automatic or column.name in fold.values):
+            if operation.kind != "set" and column.type.kind not in NUMBERS | {"text", "timestamptz", "date"}:
+                raise DeclarationError(f"{here}: {operation.kind} does not work on {column.type.kind}.")
+            if operation.kind == "add" and column.type.kind not in ("int", "numeric"):
+                raise DeclarationError(f"{here}: add takes whole numbers or Decimals.")
+            _check_type(here, column.type, source, contract, element, key=operation.kind != "set")
+            operations.append(Operation(column.name, operation.kind, source, operation.window))
+    key_count = sum(column.key for column in columns)
+    if len(keys) < key_count and fold.kind != "delete":
+        raise DeclarationError(
+            f"{where}: the event does not say which row it means.",
+            remedy="Name the key's fields, for example order_id=Event.order.",
+        )
+    if fold.kind == "patch" and not operations:
+        raise DeclarationError(f"{where}: it changes no column.")
+    return Fold(fold.kind, contract, tuple(keys), tuple(operations), each)
+
+
+class _Missing:
+    pass
+
+
+MISSING = _Missing()
+
+
+def _same_name(name: str, contract: Contract, element: FieldType | None) -> Source | _Missing:
+    if element is not None and element.field(name) is not None:
+        return Source("element", name)
+    return Source("data", name) if contract.field_at(name) is not None else MISSING
+
+
+def _each(where: str, fold: FoldDeclaration, contract: Contract) -> tuple[str | None, FieldType | None]:
+    if fold.each is None:
+        return None, None
+    if not isinstance(fold.each, EventField):
+        raise DeclarationError(f"{where}: each={fold.each!r} is not a list field of the event.")
+    found = contract.field_at(fold.each.path) if fold.each.owner is fold.event else None
+    if found is None or found.kind != "list" or found.item is None or found.item.kind != "object":
+        raise DeclarationError(
+            f"{where}: each={fold.each.path} is not a list of models in {fold.event.__name__}."
+        )
+    return fold.each.path, found.item
+
+
+def _check_type(
+    here: str, column: ColumnType, source: Source, contract: Contract, element: FieldType | None, *, key: bool
+) -> None:
+    """Raises DeclarationError unless every value of `source` fits `column`."""
+    match source.scope:
+        case "constant":
+            kinds: dict[type, str] = {
+                bool: "bool",
+                int: "int",
+                str: "text",
+                float: "float",
+                type(None): column.kind,
+            }
+            kind, nullable = kinds[type(source.value)], source.value is None
+            if kind == "text" and column.kind in ("numeric", "date", "timestamptz", "uuid"):
+                kind = column.kind
+        case "envelope":
+            kind, nullable = ENVELOPE_FIELDS[source.value], source.value == "workflowid"
+        case scope:
+            holder = contract if scope == "data" else Contract("", element.fields if element else ())
+            found = holder.field_at(source.value)
+            if found is None:
+                raise DeclarationError(f"{here}: there is no field {source.value}.")
+            kind, nullable = found.column_kind, found.nullable
+    if kind != column.kind and (kind, column.kind) not in (("int", "numeric"), ("int", "float")):
+        raise DeclarationError(f"{here}: the column is {column.kind} but the event's value is {kind}.")
+    if nullable and not column.nullable and not key:
+        raise DeclarationError(
+            f"{here}: the event's value can be missing, but the column is required.",
+            remedy="Declare the column as … | None, or the field as required.",
+        )
+    if nullable and key:
+        raise DeclarationError(
+            f"{here}: the event's value can be missing.", remedy="Declare the field as required."
+        )
+
+
+def _check_columns_set(entity: str, columns: tuple[EntityColumn, ...], folds: tuple[Fold, ...]) -> None:
+    set_by = {operation.column for fold in folds for operation in fold.operations}
+    for column in columns:
+        if column.key:
+            continue
+        if column.name not in set_by:
+            raise DeclarationError(
+                f"{entity}.{column.name}: no event sets this column.",
+                remedy="Name it in a fold, or remove it.",
+            )
+        if column.type.nullable or column.default is not None:
+            continue
+        for fold in folds:
+            if fold.kind == "upsert" and column.name not in {op.column for op in fold.operations}:
+                raise DeclarationError(
+                    f"{entity}.{column.name}: {fold.contract.type} can create a row without this required column.",
+                    remedy="Make the column … | None, give it a default, or patch instead of upsert.",
+                )
+    if not any(fold.kind == "upsert" for fold in folds):
+        raise DeclarationError(f"{entity}: no upsert, so no row would ever be created.")

@@ -1,0 +1,125 @@
+"""The catalog: everything declared, as plain data, checked as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import json
+import pkgutil
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
+
+from mesh_core.model.builtin import BUILT_IN_ENTITIES, BUILT_IN_EVENTS
+from mesh_core.model.entity import Entity, EntityModel
+from mesh_core.model.errors import DeclarationError
+from mesh_core.model.event import Contract, Event
+from mesh_core.model.view import CustomView, View, ViewModel
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Contracts by event type, entities by `service.entity`, views by name; the built-in ones included."""
+
+    contracts: Mapping[str, Contract] = field(default_factory=dict)
+    entities: Mapping[str, EntityModel] = field(default_factory=dict)
+    views: Mapping[str, ViewModel] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        events: Iterable[type[Event]] = (),
+        entities: Iterable[type[Entity]] = (),
+        views: Iterable[View[Any] | CustomView[Any]] = (),
+    ) -> Catalog:
+        """The catalog of these declarations. Raises DeclarationError on what contradicts each other."""
+        contracts: dict[str, Contract] = {}
+        models: dict[str, EntityModel] = {}
+        view_models: dict[str, ViewModel] = {}
+        for event in (*BUILT_IN_EVENTS, *events):
+            _add("event", contracts, event.type, event.contract)
+        for entity in (*BUILT_IN_ENTITIES, *entities):
+            _add("entity", models, entity.model.name, entity.model)
+            for fold in entity.model.folds:
+                _add("event", contracts, fold.contract.type, fold.contract)
+        tables = {model.table: model.name for model in models.values()}
+        for view in views:
+            name = view.model.name
+            _add("view", view_models, name, view.model)
+            if name in tables:
+                raise DeclarationError(
+                    f"View {name} has the name of the entity {tables[name]}.", remedy="Rename the view."
+                )
+            if missing := view.model.entities - set(models):
+                raise DeclarationError(
+                    f"View {name} reads {', '.join(sorted(missing))}, which the catalog does not have."
+                )
+        return cls(contracts, models, view_models)
+
+    @classmethod
+    def load(cls, modules: str) -> Catalog:
+        """The catalog of comma-separated importable modules, packages with all that is inside them.
+
+        Raises DeclarationError when a module cannot be imported or declares what cannot work.
+        """
+        events: dict[type[Event], None] = {}
+        entities: dict[type[Entity], None] = {}
+        views: dict[View[Any] | CustomView[Any], None] = {}
+        for name in filter(None, (part.strip() for part in modules.split(","))):
+            for module in _modules(name):
+                declared: list[Any] = list(vars(module).values())
+                for value in declared:
+                    if isinstance(value, type) and issubclass(value, Event) and getattr(value, "type", ""):
+                        events[value] = None
+                    elif isinstance(value, type) and issubclass(value, Entity) and value is not Entity:
+                        entities[value] = None
+                    elif isinstance(value, View | CustomView):
+                        views[value] = None
+        built_in: set[Any] = {*BUILT_IN_EVENTS, *BUILT_IN_ENTITIES}
+        return cls.of(
+            [e for e in events if e not in built_in], [e for e in entities if e not in built_in], views
+        )
+
+    @property
+    def topics(self) -> tuple[str, ...]:
+        """Topics that feed at least one entity, sorted."""
+        return tuple(sorted({entity.topic for entity in self.entities.values()}))
+
+    def fingerprint(self, name: str) -> str:
+        """A digest of an entity or view and all that it reads, documentation excluded."""
+        if name in self.entities:
+            return digest(self.entities[name].to_json())
+        view = self.views[name]
+        return digest([view.to_json(), [self.entities[entity].to_json() for entity in sorted(view.entities)]])
+
+
+def digest(data: Any) -> str:
+    """SHA-256 of canonical JSON, in hexadecimal."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _add(what: str, found: dict[str, Any], name: str, model: Any) -> None:
+    known = found.setdefault(name, model)
+    if known is not model and known != model:
+        raise DeclarationError(
+            f"The {what} {name} is declared twice, differently.", remedy="Keep one of them."
+        )
+
+
+def _modules(name: str) -> list[ModuleType]:
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        module = importlib.import_module(name)
+        found = [module]
+        if hasattr(module, "__path__"):
+            for info in pkgutil.walk_packages(module.__path__, f"{name}."):
+                found.append(importlib.import_module(info.name))
+    except ModuleNotFoundError as error:
+        raise DeclarationError(
+            f"The catalog module {name} cannot be imported: {error}.",
+            remedy="Check MESH_CATALOG and the folder you are in.",
+        ) from error
+    return found

@@ -1,0 +1,346 @@
+"""Expressions over a row and what can be reached from it, typed by the entity they start from.
+
+`Expr[E, T]` is a value of type T computed from a row of entity E. The nodes are frozen plain data: paths and
+names, never classes, so that a view outlives the code that declared it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
+
+from mesh_core.model.errors import DeclarationError
+from mesh_core.model.types import NUMBERS, ColumnType
+
+if TYPE_CHECKING:
+    from mesh_core.model.entity import Entity
+
+E = TypeVar("E", bound="Entity")
+T_co = TypeVar("T_co", covariant=True)
+K = TypeVar("K")
+
+EdgeKind = Literal["one", "many", "workflow"]
+RollupFunction = Literal["count", "sum", "min", "max", "latest", "list"]
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How `target` is reached from `source` (names of entities, `service.entity`).
+
+    `one`: target_columns are target's key. `many`: source_columns are source's key. `workflow`: no columns,
+    the rows share a workflow.
+    """
+
+    kind: EdgeKind
+    source: str
+    source_columns: tuple[str, ...]
+    target: str
+    target_columns: tuple[str, ...]
+
+
+Path = tuple[Edge, ...]
+
+
+class Expr(Generic[E, T_co]):
+    """A value of type T computed from a row of E."""
+
+    __slots__ = ()
+
+    @property
+    def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
+        raise NotImplementedError
+
+    @property
+    def type(self) -> ColumnType:
+        raise NotImplementedError
+
+    def __add__(self, other: Expr[E, Any] | int | Decimal) -> Expr[E, Decimal]:
+        return Arithmetic("+", self, literal(other))
+
+    def __radd__(self, other: int | Decimal) -> Expr[E, Decimal]:
+        return Arithmetic("+", literal(other), self)
+
+    def __sub__(self, other: Expr[E, Any] | int | Decimal) -> Expr[E, Decimal]:
+        return Arithmetic("-", self, literal(other))
+
+    def __rsub__(self, other: int | Decimal) -> Expr[E, Decimal]:
+        return Arithmetic("-", literal(other), self)
+
+    def __mul__(self, other: Expr[E, Any] | int | Decimal) -> Expr[E, Decimal]:
+        return Arithmetic("*", self, literal(other))
+
+    def __rmul__(self, other: int | Decimal) -> Expr[E, Decimal]:
+        return Arithmetic("*", literal(other), self)
+
+    def __eq__(self, other: object) -> Condition[E]:  # type: ignore[override]  # it builds a condition
+        return Comparison("=", self, literal(other))
+
+    def __ne__(self, other: object) -> Condition[E]:  # type: ignore[override]  # it builds a condition
+        return Comparison("<>", self, literal(other))
+
+    def __lt__(self, other: object) -> Condition[E]:
+        return Comparison("<", self, literal(other))
+
+    def __le__(self, other: object) -> Condition[E]:
+        return Comparison("<=", self, literal(other))
+
+    def __gt__(self, other: object) -> Condition[E]:
+        return Comparison(">", self, literal(other))
+
+    def __ge__(self, other: object) -> Condition[E]:
+        return Comparison(">=", self, literal(other))
+
+    __hash__ = object.__hash__
+
+    def is_null(self) -> Condition[E]:
+        return NullTest(self, True)
+
+    def is_not_null(self) -> Condition[E]:
+        return NullTest(self, False)
+
+    def or_else(self, value: Any) -> Expr[E, Any]:
+        """This value, or `value` where there is none."""
+        return Coalesce(self, literal(value))
+
+
+class Condition(Expr[E, bool]):
+    """An expression that is true or false; combine with & | ~."""
+
+    __slots__ = ()
+
+    @property
+    def type(self) -> ColumnType:
+        return ColumnType("bool", nullable=True)
+
+    def __and__(self, other: Condition[E]) -> Condition[E]:
+        return Logical("and", self, other)
+
+    def __or__(self, other: Condition[E]) -> Condition[E]:
+        return Logical("or", self, other)
+
+    def __invert__(self) -> Condition[E]:
+        return Negation(self)
+
+    def __bool__(self) -> bool:
+        raise DeclarationError(
+            "A condition has no truth value in Python.", remedy="Combine with & | ~, not and/or/not."
+        )
+
+
+def literal(value: object) -> Expr[Any, Any]:
+    """`value` as an expression. Raises DeclarationError for values that no column can hold."""
+    if isinstance(value, Expr):
+        return value
+    if value is None or isinstance(value, bool | int | str | Decimal):
+        return Literal_(value)
+    raise DeclarationError(
+        f"{value!r} cannot stand in an expression.", remedy="Use a column, a number, text or a bool."
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Literal_(Expr[Any, Any]):
+    """A constant."""
+
+    value: bool | int | str | Decimal | None
+
+    @property
+    def root(self) -> str | None:
+        return None
+
+    @property
+    def type(self) -> ColumnType:
+        kinds: dict[Any, Any] = {
+            bool: "bool",
+            int: "int",
+            str: "text",
+            Decimal: "numeric",
+            type(None): "text",
+        }
+        return ColumnType(kinds[type(self.value)], nullable=self.value is None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ColumnRef(Expr[E, T_co]):
+    """Column `column` of `entity`, reached over `path` (empty: the row itself)."""
+
+    entity: str
+    column: str
+    column_type: ColumnType
+    path: Path = ()
+
+    @property
+    def root(self) -> str:
+        return self.path[0].source if self.path else self.entity
+
+    @property
+    def type(self) -> ColumnType:
+        return self.column_type.as_nullable() if self.path else self.column_type
+
+    def __repr__(self) -> str:
+        return f"{self.entity}.{self.column}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class KeyRef(ColumnRef[E, K]):
+    """A column of an entity's key."""
+
+
+def common_root(*parts: Expr[Any, Any]) -> str | None:
+    """The entity that all `parts` start from. Raises DeclarationError if they differ."""
+    roots = {part.root for part in parts} - {None}
+    if len(roots) > 1:
+        raise DeclarationError(
+            f"An expression mixes {' and '.join(sorted(str(root) for root in roots))}.",
+            remedy="Reach the other entity over an edge: edge[Other.column].",
+        )
+    return next(iter(roots), None)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arithmetic(Expr[E, Decimal]):
+    """`left op right` on numbers."""
+
+    op: Literal["+", "-", "*"]
+    left: Expr[Any, Any]
+    right: Expr[Any, Any]
+
+    def __post_init__(self) -> None:
+        common_root(self.left, self.right)
+        for side in (self.left, self.right):
+            if side.type.kind not in NUMBERS:
+                raise DeclarationError(f"{side!r} is {side.type.kind}; arithmetic takes numbers.")
+
+    @property
+    def root(self) -> str | None:
+        return common_root(self.left, self.right)
+
+    @property
+    def type(self) -> ColumnType:
+        kinds = {self.left.type.kind, self.right.type.kind}
+        kind: Any = "float" if "float" in kinds else "numeric"
+        return ColumnType(kind, self.left.type.nullable or self.right.type.nullable)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Comparison(Condition[E]):
+    op: Literal["=", "<>", "<", "<=", ">", ">="]
+    left: Expr[Any, Any]
+    right: Expr[Any, Any]
+
+    def __post_init__(self) -> None:
+        common_root(self.left, self.right)
+        left, right = self.left.type.kind, self.right.type.kind
+        temporal = left in ("timestamptz", "date", "uuid") and isinstance(self.right, Literal_)
+        if left != right and not (left in NUMBERS and right in NUMBERS) and not temporal:
+            raise DeclarationError(
+                f"{self.left!r} is {left} and {self.right!r} is {right}; they cannot be compared."
+            )
+
+    @property
+    def root(self) -> str | None:
+        return common_root(self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Logical(Condition[E]):
+    op: Literal["and", "or"]
+    left: Condition[Any]
+    right: Condition[Any]
+
+    @property
+    def root(self) -> str | None:
+        return common_root(self.left, self.right)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Negation(Condition[E]):
+    operand: Condition[Any]
+
+    @property
+    def root(self) -> str | None:
+        return self.operand.root
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class NullTest(Condition[E]):
+    operand: Expr[Any, Any]
+    is_null_: bool
+
+    @property
+    def root(self) -> str | None:
+        return self.operand.root
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coalesce(Expr[E, T_co]):
+    left: Expr[Any, Any]
+    right: Expr[Any, Any]
+
+    def __post_init__(self) -> None:
+        common_root(self.left, self.right)
+        left, right = self.left.type.kind, self.right.type.kind
+        if left != right and not (left in NUMBERS and right in NUMBERS):
+            raise DeclarationError(f"{self.left!r} is {left}, and the value instead is {right}.")
+
+    @property
+    def root(self) -> str | None:
+        return common_root(self.left, self.right)
+
+    @property
+    def type(self) -> ColumnType:
+        kind = self.right.type.kind if self.left.type.kind == "int" else self.left.type.kind
+        return ColumnType(kind, self.right.type.nullable)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollup(Expr[E, T_co]):
+    """A value over the rows at the end of `path`, which has at least one `many` (or workflow) edge.
+
+    `argument`, `where` and `by` start from the last entity of the path. `by` orders `latest` and `list`;
+    ties are broken by the child's key.
+    """
+
+    path: Path
+    function: RollupFunction
+    argument: Expr[Any, Any] | None
+    where: Condition[Any] | None = None
+    by: tuple[Expr[Any, Any], ...] = ()
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        child = self.path[-1].target
+        for part in (self.argument, self.where, *self.by):
+            if part is not None and part.root not in (None, child):
+                raise DeclarationError(f"{self.function} over {child} is given a value of {part.root}.")
+        if self.function == "sum" and self.argument is not None:
+            if self.argument.type.kind == "float":
+                raise DeclarationError(
+                    "A sum of floats is refused: it would depend on the order of its rows.",
+                    remedy="Declare the column as Decimal.",
+                )
+            if self.argument.type.kind not in NUMBERS:
+                raise DeclarationError(f"sum takes numbers, not {self.argument.type.kind}.")
+        if self.function in ("min", "max") and self.argument and self.argument.type.kind in ("bool", "json"):
+            raise DeclarationError(f"{self.function} does not order {self.argument.type.kind} values.")
+        if any(part.type.kind == "json" for part in self.by):
+            raise DeclarationError(f"{self.function} cannot order by a json column.")
+
+    @property
+    def root(self) -> str:
+        return self.path[0].source
+
+    @property
+    def type(self) -> ColumnType:
+        match self.function:
+            case "count":
+                return ColumnType("int")
+            case "sum":
+                return ColumnType("numeric")
+            case "list":
+                return ColumnType("json")
+            case _:
+                assert self.argument is not None
+                return self.argument.type.as_nullable()
