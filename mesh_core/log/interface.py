@@ -1,0 +1,229 @@
+"""What the rest of Flexmesh knows of Kafka: these types, whichever client is behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self
+
+from mesh_core.log.position import Position, TopicPartition
+
+Headers = Sequence[tuple[str, bytes]]
+"""The headers of one record, in order; a name may occur twice."""
+
+
+@dataclass(slots=True)
+class Chunk:
+    """The run of records that one poll returned of one partition, as columns: parallel lists.
+
+    `timestamps` are milliseconds since the epoch. `headers` has one entry a record, or is an empty list if
+    no record of the chunk has any. `next_offset` is the consumer's position after the chunk; it also counts
+    what is never shown, aborted transactions and control records, so a chunk can have no records at all.
+    """
+
+    partition: TopicPartition
+    keys: list[bytes | None]
+    values: list[bytes | None]
+    offsets: list[int]
+    timestamps: list[int]
+    headers: list[Headers]
+    next_offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Where an acknowledged record is in the log."""
+
+    partition: TopicPartition
+    offset: int
+
+
+class AssignmentListener(Protocol):
+    """Is told which partitions a consumer of a group owns.
+
+    All methods are called inside `Consumer.poll`, on the thread that called it.
+    """
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """Answer the offset at which to start each of the partitions, before any record of them is returned.
+
+        If it raises, none of them is read; it is asked again by later polls, with a growing pause.
+        """
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """These partitions now belong to another consumer, or to nobody yet."""
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """These partitions were taken away because the group took this consumer for dead."""
+
+
+class Consumer(Protocol):
+    """Reads committed records; never commits by itself and never moves to another offset silently.
+
+    It is used by one thread at a time.
+    """
+
+    def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
+        """Share the partitions of `topics` with the other consumers of the group."""
+
+    def assign(self, start: Mapping[TopicPartition, int]) -> None:
+        """Read exactly these partitions from these offsets, outside any group."""
+
+    def poll(self, max_records: int, timeout: float) -> list[Chunk]:
+        """Records that are there, at most about `max_records`; one chunk a partition.
+
+        Returns as soon as there is something, and [] after `timeout` seconds without, also while the broker
+        is down (see `last_error`). Raises OffsetOutOfRange, at every poll until the partition is sought or
+        paused, and LogError for what waiting cannot heal.
+        """
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """Go on reading an owned partition at `offset`."""
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """Stop reading these until `resume`, or until they are revoked; they stay owned."""
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """Read these again. Partitions that are not paused, or not owned, are left as they are."""
+
+    def paused(self) -> set[TopicPartition]:
+        """What `pause` stopped."""
+
+    def positions(self) -> Position:
+        """The next offset of every partition that is owned and has been positioned."""
+
+    def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """The first offset that the log still holds of each. Raises LogUnavailable."""
+
+    def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """The offset after the last committed record of each. Raises LogUnavailable."""
+
+    def offsets_for_time(
+        self, partitions: Collection[TopicPartition], timestamp_ms: int
+    ) -> dict[TopicPartition, int]:
+        """The first offset of each whose record is at or after the time, else its end offset.
+
+        Raises LogUnavailable.
+        """
+
+    def commit_hint(self, position: Position) -> None:
+        """Tell Kafka how far we are, for lag tools only. Best effort: never raises, never waits."""
+
+    @property
+    def last_error(self) -> str | None:
+        """What is wrong with the log or the assignment just now, for people; None if nothing is."""
+
+    def close(self) -> None:
+        """Leave the group and let go of everything; takes a few seconds at most."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Producer(Protocol):
+    """Writes records, each once and in order per key while it lives; may be shared by threads."""
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        timestamp_ms: int | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Future[Delivered]:
+        """Queue one record; the future tells where it is, or fails.
+
+        It fails with DeliveryTimeout (it may or may not be in the log), DeliveryFailed, TopicMissing or
+        MessageTooLarge; the last two can also be raised at once.
+        """
+
+    def flush(self, timeout: float) -> None:
+        """Wait until all that was sent is settled. Raises DeliveryTimeout after `timeout` seconds."""
+
+    def close(self) -> None:
+        """Flush for a short time, then let go; what was not acknowledged fails."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFacts:
+    """What Kafka says of a topic. Times in milliseconds, sizes in bytes, -1 for unlimited."""
+
+    name: str
+    topic_id: str
+    partitions: int
+    cleanup_policy: str
+    retention_ms: int
+    retention_bytes: int
+
+    def problems(self) -> list[str]:
+        """Why the topic cannot be the one truth, a sentence each; empty if it can."""
+        found = []
+        if self.cleanup_policy != "delete":
+            found.append(
+                f"Topic {self.name} has cleanup.policy={self.cleanup_policy}, which compacts "
+                "events away; set it to delete."
+            )
+        if self.retention_ms != -1:
+            found.append(
+                f"Topic {self.name} keeps events for {self.retention_ms} ms only; set retention.ms to -1."
+            )
+        if self.retention_bytes != -1:
+            found.append(
+                f"Topic {self.name} keeps {self.retention_bytes} bytes a partition only; "
+                "set retention.bytes to -1."
+            )
+        return found
+
+
+class Admin(Protocol):
+    """Creates, describes and deletes topics. Every method raises LogUnavailable while Kafka is down."""
+
+    def create_topic(self, name: str, partitions: int, replication: int = -1) -> TopicFacts:
+        """See to it that the topic exists, with unlimited retention; one that exists is left as it is.
+
+        `replication` -1 takes the broker's default.
+        """
+
+    def describe(self, names: Collection[str]) -> dict[str, TopicFacts]:
+        """Facts by name; a topic that does not exist is left out."""
+
+    def delete_topic(self, name: str) -> None:
+        """Delete the topic and its records, if it exists."""
+
+    def close(self) -> None:
+        """Let go of the connections."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Driver(Protocol):
+    """One way to reach one Kafka cluster."""
+
+    def consumer(self, group: str | None = None, instance_id: str | None = None) -> Consumer:
+        """A new consumer; `group` to subscribe, None to assign. `instance_id` makes its restart cheap."""
+
+    def producer(self) -> Producer:
+        """A new producer."""
+
+    def admin(self) -> Admin:
+        """A new admin client."""
+
+    def reachable(self, timeout: float = 1.0) -> bool:
+        """Whether any of the bootstrap servers accepts a connection."""

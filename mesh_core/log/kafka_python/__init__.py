@@ -1,0 +1,1 @@
+"""The log through kafka-python: the client that serves everything."""

@@ -1,0 +1,153 @@
+"""Writing with kafka-python."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from mesh_core.log.config import KafkaConfig
+from mesh_core.log.errors import (
+    DeliveryFailed,
+    DeliveryTimeout,
+    LogError,
+    LogUnavailable,
+    MessageTooLarge,
+    TopicMissing,
+)
+from mesh_core.log.interface import Delivered, Headers
+from mesh_core.log.kafka_python.connection import connection, reaching
+from mesh_core.log.lifetime import Closing
+from mesh_core.log.outstanding import Outstanding, check_size, settle
+from mesh_core.log.position import TopicPartition
+
+_NEVER_MS = 24 * 3600 * 1000
+_CLOSING = 5.0
+_WATCH = 0.25
+
+
+class KafkaPythonProducer(Closing):
+    """`mesh_core.log.Producer` on kafka-python's idempotent KafkaProducer.
+
+    A batch that outlives kafka-python's own delivery timeout wedges its producer for good. So that timeout
+    is out of reach; the deadline is ours, and after it the producer is dropped and the next send builds
+    another.
+    """
+
+    def __init__(self, config: KafkaConfig) -> None:
+        """Connects. Raises LogUnavailable if no broker answers."""
+        self._config = config
+        self._lock = threading.Lock()
+        self._outstanding = Outstanding(config.delivery_timeout)
+        self._closed = threading.Event()
+        self._kafka: Any = self._build()
+        self._watcher = threading.Thread(target=self._watch, name="log-producer-deadlines", daemon=True)
+        self._watcher.start()
+
+    def _build(self) -> Any:
+        with reaching(self._config):
+            return KafkaProducer(
+                **connection(self._config),
+                enable_idempotence=True,
+                acks="all",
+                compression_type="lz4",
+                linger_ms=5,
+                batch_size=128 * 1024,
+                delivery_timeout_ms=_NEVER_MS,
+                max_block_ms=5_000,
+                request_timeout_ms=10_000,
+                allow_auto_create_topics=False,
+                metrics_enabled=False,
+            )
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        timestamp_ms: int | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Future[Delivered]:
+        """See `Producer.send`."""
+        size = check_size(topic, key, value, headers)
+        kafka = self._current()
+        future = self._outstanding.add(size)
+        try:
+            sent = kafka.send(
+                topic,
+                value=value,
+                key=key,
+                headers=list(headers),
+                partition=partition,
+                timestamp_ms=timestamp_ms,
+            )
+        except kafka_errors.KafkaError as error:
+            problem = _problem(topic, error)
+            settle(future, problem)
+            raise problem from error
+        except BaseException as error:
+            settle(future, DeliveryFailed(f"The record for topic {topic} was not sent: {error}"))
+            raise
+        sent.add_callback(partial(_delivered, future))
+        sent.add_errback(partial(_failed, future, topic))
+        return future
+
+    def flush(self, timeout: float) -> None:
+        """See `Producer.flush`."""
+        self._outstanding.wait(timeout)
+
+    def close(self) -> None:
+        """See `Producer.close`."""
+        if self._closed.is_set():
+            return
+        with contextlib.suppress(DeliveryTimeout):
+            self.flush(_CLOSING)
+        self._closed.set()
+        self._watcher.join()
+        with self._lock:
+            kafka, self._kafka = self._kafka, None
+        if kafka is not None:
+            kafka.close(timeout=1)
+        self._outstanding.fail_all()
+
+    def _current(self) -> Any:
+        with self._lock:
+            if self._closed.is_set():
+                raise LogError("The producer is closed.")
+            if self._kafka is None:
+                self._kafka = self._build()
+            return self._kafka
+
+    def _watch(self) -> None:
+        while not self._closed.wait(_WATCH):
+            if self._outstanding.overdue():
+                with self._lock:
+                    wedged, self._kafka = self._kafka, None
+                self._outstanding.fail_all()
+                if wedged is not None:
+                    wedged.close(timeout=0)
+
+
+def _delivered(future: Future[Delivered], record: Any) -> None:
+    settle(future, Delivered(TopicPartition(record.topic, record.partition), record.offset))
+
+
+def _failed(future: Future[Delivered], topic: str, error: Exception) -> None:
+    settle(future, _problem(topic, error))
+
+
+def _problem(topic: str, error: Exception) -> LogError | LogUnavailable:
+    if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
+        return TopicMissing(f"Topic {topic} does not exist.", remedy="`mesh deploy` creates the topics.")
+    if isinstance(error, (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)):
+        return MessageTooLarge(f"The broker refused a message for topic {topic} as too large: {error}")
+    if getattr(error, "retriable", False):
+        return LogUnavailable(f"Kafka did not take a record for topic {topic}: {error}")
+    return DeliveryFailed(f"Kafka refused a record for topic {topic}: {error}")
