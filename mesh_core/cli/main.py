@@ -1,0 +1,55 @@
+"""`mesh`: gathers the command groups, and turns an error into one line and an exit status."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+
+import typer
+
+from mesh_core.errors import MeshError
+
+COMMANDS = (
+    "demo",
+    "stack",
+    "database",
+    "deploy",
+    "projector",
+    "serve",
+    "status",
+    "check",
+    "events",
+    "workflow",
+    "dead_letters",
+    "scaffold",
+    "bench",
+)
+"""The modules of this package that register commands, in the order of `mesh --help`."""
+
+
+def create_app() -> typer.Typer:
+    """The whole command line, from the modules in COMMANDS."""
+    app = typer.Typer(
+        name="mesh",
+        help="A data mesh: events on Kafka become joined read models in Postgres.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    for name in COMMANDS:
+        module = f"mesh_core.cli.{name}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module).register(app)
+    return app
+
+
+def main() -> None:
+    """Runs the command line and exits: 0 done, 1 the answer is no, 2 wrong use, 3 a dependency is unavailable."""
+    try:
+        create_app()(prog_name="mesh")
+    except MeshError as error:
+        typer.echo(f"mesh: {error}", err=True)
+        sys.exit(error.exit_status)
