@@ -1,0 +1,1 @@
+"""Postgres: tables from declarations, set-based writes, checkpoints."""

@@ -1,0 +1,155 @@
+"""The control schema `mesh`, as SQLAlchemy tables. Alembic makes them; a test compares the two.
+
+Three schemas: `mesh` (control, migrated), `data` (physical tables of entity and view versions, built from
+declarations) and `read` (SQL views over the live ones, for the API and any BI tool).
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+CONTROL, DATA, READ = "mesh", "data", "read"
+
+metadata = MetaData(schema=CONTROL)
+_now = text("clock_timestamp()")
+_time = DateTime(timezone=True)
+
+generation = Table(
+    "generation",
+    metadata,
+    Column("only", SmallInteger, primary_key=True, server_default=text("1")),
+    Column("value", BigInteger, nullable=False, server_default=text("1")),
+    comment="Rises with every change of versions, so that projectors and readers notice.",
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("kind", Text, nullable=False, comment="entity or view"),
+    Column("name", Text, nullable=False, comment="service.entity, or the view's name"),
+    Column("number", Integer, nullable=False),
+    Column("relation", Text, nullable=False, comment="the physical table in schema data"),
+    Column("fingerprint", Text, nullable=False),
+    Column("declaration", JSONB, nullable=False, comment="EntityModel or ViewModel as plain JSON"),
+    Column("reads", JSONB, nullable=False, server_default=text("'{}'"), comment="a view: entity -> version id"),
+    Column("topics", ARRAY(Text), nullable=False, comment="topics that feed it"),
+    Column("state", Text, nullable=False, comment="building, live, previous"),
+    Column("created_at", _time, nullable=False, server_default=_now),
+    Column("live_at", _time),
+    UniqueConstraint("kind", "name", "number"),
+    Index("versions_one_live", "kind", "name", unique=True, postgresql_where=text("state = 'live'")),
+)
+
+checkpoints = Table(
+    "checkpoints",
+    metadata,
+    Column("build", Integer, primary_key=True, server_default=text("0"), comment="0, or the building entity's version id"),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("next_offset", BigInteger, nullable=False),
+    Column("fence", BigInteger, nullable=False, server_default=text("0")),
+    Column("topic_id", Text, nullable=False),
+    Column("partitions", Integer, nullable=False, comment="partition count of the topic"),
+    Column("consumed", BigInteger, nullable=False, server_default=text("0")),
+    Column("applied", BigInteger, nullable=False, server_default=text("0")),
+    Column("ignored", BigInteger, nullable=False, server_default=text("0")),
+    Column("dead_lettered", BigInteger, nullable=False, server_default=text("0")),
+    Column("parked", BigInteger, nullable=False, server_default=text("0")),
+    Column("event_time", _time, comment="the record timestamp of the newest applied record"),
+    Column("halted_reason", Text),
+    Column("halted_at", _time),
+    Column("updated_at", _time, nullable=False, server_default=_now),
+)
+
+held_events = Table(
+    "held_events",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("version_id", Integer, primary_key=True, comment="entity version; 0 for all of the topic"),
+    Column("topic_id", Text, nullable=False),
+    Column("status", Text, nullable=False, comment="dead (a dead letter) or parked (held behind one)"),
+    Column("record_key", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("detail", Text, nullable=False),
+    Column("key", LargeBinary),
+    Column("value", LargeBinary),
+    Column("headers", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("timestamp", BigInteger, nullable=False, comment="milliseconds since 1970"),
+    Column("event_type", Text),
+    Column("event_id", Text),
+    Column("attempts", Integer, nullable=False, server_default=text("1")),
+    Column("held_at", _time, nullable=False, server_default=_now),
+    Index("held_events_by_key", "topic", "partition", "record_key"),
+    comment="Dead letters and the events parked behind them, whole.",
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("topic_id", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("action", Text, nullable=False, comment="retry, edit or discard"),
+    Column("value", LargeBinary, comment="the event that replaces an edited one"),
+    Column("decided_at", _time, nullable=False),
+    comment="Decisions on dead letters, folded from mesh.events; every build honours them.",
+)
+
+event_index = Table(
+    "event_index",
+    metadata,
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("offset", BigInteger, primary_key=True),
+    Column("workflow_id", Uuid, nullable=False),
+    Column("service", Text, nullable=False),
+    Column("entity", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("type", Text, nullable=False),
+    Column("time", _time, nullable=False),
+    Index("event_index_workflow", "workflow_id", "time"),
+    Index("event_index_entity", "service", "entity", "key"),
+    Index("event_index_type", "type", "time"),
+    comment="Where the events of a workflow are in the log: positions only.",
+)
+
+sequences = Table(
+    "sequences",
+    metadata,
+    Column("version_id", Integer, primary_key=True),
+    Column("record_key", Text, primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    comment="The last sequence applied for a record key, kept beyond deletes.",
+)
+
+recent_ids = Table(
+    "recent_ids",
+    metadata,
+    Column("version_id", Integer, primary_key=True),
+    Column("topic", Text, primary_key=True),
+    Column("partition", Integer, primary_key=True),
+    Column("event_id", Text, primary_key=True),
+    Column("offset", BigInteger, nullable=False),
+    Index("recent_ids_by_offset", "version_id", "topic", "partition", "offset"),
+    comment="Event ids within the window that an add declares.",
+)

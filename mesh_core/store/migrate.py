@@ -1,0 +1,52 @@
+"""Brings the control schema to its newest revision. Safe when several do it at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from mesh_core.errors import MeshError
+from mesh_core.store.control import CONTROL
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
+LOCK = 0x6D657368  # "mesh"; a session lock, so that a second migrator waits and then finds nothing to do
+
+
+class MigrationFailed(MeshError):
+    """The control schema did not reach the newest revision."""
+
+
+def migrate(database_url: str) -> str:
+    """The revision after migrating. Raises MigrationFailed if it is not the newest known here."""
+    engine = create_engine(database_url, poolclass=NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(SCRIPTS))
+    newest = ScriptDirectory.from_config(config).get_current_head()
+    with engine.connect() as connection:
+        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+        try:
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {CONTROL}"))
+            connection.commit()  # an open transaction would roll the migration back with it
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+            connection.commit()
+            reached = current_revision(connection)
+            connection.commit()
+        finally:
+            connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
+            connection.commit()
+    if reached != newest:
+        raise MigrationFailed(f"The control schema is at {reached}, not {newest}.", remedy="Run mesh migrate again.")
+    return str(reached)
+
+
+def current_revision(connection: object) -> str | None:
+    """The revision that a SQLAlchemy connection's database is at; None before the first."""
+    context = MigrationContext.configure(connection, opts={"version_table_schema": CONTROL})  # type: ignore[arg-type]
+    return context.get_current_revision()
