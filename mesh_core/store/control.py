@@ -33,7 +33,7 @@ _time = DateTime(timezone=True)
 generation = Table(
     "generation",
     metadata,
-    Column("only", SmallInteger, primary_key=True, server_default=text("1")),
+    Column("id", SmallInteger, primary_key=True, server_default=text("1")),
     Column("value", BigInteger, nullable=False, server_default=text("1")),
     comment="Rises with every change of versions, so that projectors and readers notice.",
 )

@@ -64,9 +64,9 @@ STATEMENTS = (
     'CREATE INDEX event_index_workflow ON mesh.event_index (workflow_id, time)',
     "COMMENT ON TABLE mesh.event_index IS 'Where the events of a workflow are in the log: positions only.'",
     """CREATE TABLE mesh.generation (
-        "only" SMALLINT DEFAULT 1 NOT NULL,
+        id SMALLINT DEFAULT 1 NOT NULL,
         value BIGINT DEFAULT 1 NOT NULL,
-        PRIMARY KEY ("only")
+        PRIMARY KEY (id)
     )""",
     "COMMENT ON TABLE mesh.generation IS 'Rises with every change of versions, so that projectors and readers notice.'",
     """CREATE TABLE mesh.held_events (
@@ -135,7 +135,7 @@ STATEMENTS = (
     "COMMENT ON COLUMN mesh.versions.reads IS 'a view: entity -> version id'",
     "COMMENT ON COLUMN mesh.versions.topics IS 'topics that feed it'",
     "COMMENT ON COLUMN mesh.versions.state IS 'building, live, previous'",
-    "INSERT INTO mesh.generation (only, value) VALUES (1, 1)",
+    "INSERT INTO mesh.generation (id, value) VALUES (1, 1)",
     # Percent-encodes one part of a composite key (RFC 3986 unreserved characters stay), as the model does.
     r"""
     CREATE FUNCTION mesh.key_part(part text) RETURNS text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
