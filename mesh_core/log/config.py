@@ -3,35 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, get_args
-
-from pydantic import SecretStr
+from pathlib import Path
+from typing import Literal, get_args
 
 from mesh_core.log.errors import LogConfigurationError
+from mesh_core.settings import Settings
 
-DriverName = Literal["kafka-python", "confluent"]
+DriverName = Literal["kafka-python", "confluent-kafka"]
 SecurityProtocol = Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"]
-
-
-class KafkaSettings(Protocol):
-    """The part of the settings that is about Kafka."""
-
-    @property
-    def kafka_driver(self) -> str: ...
-    @property
-    def kafka_security_protocol(self) -> str: ...
-    @property
-    def kafka_sasl_mechanism(self) -> str | None: ...
-    @property
-    def kafka_sasl_username(self) -> str | None: ...
-    @property
-    def kafka_sasl_password(self) -> SecretStr | None: ...
-    @property
-    def kafka_ssl_cafile(self) -> object: ...
-    @property
-    def kafka_ssl_certfile(self) -> object: ...
-    @property
-    def kafka_ssl_keyfile(self) -> object: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +38,7 @@ class KafkaConfig:
             )
 
     @classmethod
-    def from_settings(cls, settings: KafkaSettings, bootstrap: str) -> KafkaConfig:
+    def from_settings(cls, settings: Settings, bootstrap: str) -> KafkaConfig:
         """From the settings; `bootstrap` is `host:port[,host:port]`."""
         password = settings.kafka_sasl_password
         return cls(
@@ -80,5 +59,5 @@ def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise LogConfigurationError(f"{name} is {value!r}, not one of {', '.join(allowed)}.")
 
 
-def _text(path: object) -> str | None:
+def _text(path: Path | None) -> str | None:
     return str(path) if path else None

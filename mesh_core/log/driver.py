@@ -56,7 +56,7 @@ class ConfluentDriver(KafkaPythonDriver):
             import confluent_kafka  # noqa: F401
         except ImportError as error:
             raise LogConfigurationError(
-                "The driver confluent needs the package confluent-kafka.",
+                "The driver confluent-kafka needs the package of that name.",
                 remedy="Install it with `pip install flexmesh[fast]`, or set MESH_KAFKA_DRIVER=kafka-python.",
             ) from error
 

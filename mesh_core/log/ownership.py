@@ -18,6 +18,8 @@ from mesh_core.log.errors import LogError
 from mesh_core.log.interface import AssignmentListener
 from mesh_core.log.position import TopicPartition
 
+Change = Literal["assigned", "revoked", "lost"]
+
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 5.0
 
@@ -28,22 +30,18 @@ class Ownership:
     """The partitions of one consumer: owned, waiting for a start, positioned, paused."""
 
     def __init__(self, listener: AssignmentListener | None = None) -> None:
-        """Without a listener the partitions are assigned by hand and `positions` is filled by the consumer."""
+        """Without a listener the partitions are assigned by hand, and `positions` is set by the consumer."""
         self.positions: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.error: str | None = None
         self._listener = listener
-        self._reports: deque[tuple[Literal["assigned", "revoked", "lost"], frozenset[TopicPartition]]] = (
-            deque()
-        )
+        self._reports: deque[tuple[Change, frozenset[TopicPartition]]] = deque()
         self._lock = threading.Lock()
         self._waiting: set[TopicPartition] = set()
         self._pause = 0.0
         self._retry_at = 0.0
 
-    def report(
-        self, change: Literal["assigned", "revoked", "lost"], partitions: Collection[TopicPartition]
-    ) -> None:
+    def report(self, change: Change, partitions: Collection[TopicPartition]) -> None:
         """Note what the client says of the group; may be called by any thread."""
         with self._lock:
             self._reports.append((change, frozenset(partitions)))
@@ -71,17 +69,18 @@ class Ownership:
             self.paused -= partitions
             if self._listener and partitions:
                 (self._listener.revoked if change == "revoked" else self._listener.lost)(partitions)
-        return self._ask() if self._waiting and time.monotonic() >= self._retry_at else {}
+        if self._listener and self._waiting and time.monotonic() >= self._retry_at:
+            return self._ask(self._listener)
+        return {}
 
-    def _next_report(self) -> tuple[str, frozenset[TopicPartition]] | None:
+    def _next_report(self) -> tuple[Change, frozenset[TopicPartition]] | None:
         with self._lock:
             return self._reports.popleft() if self._reports else None
 
-    def _ask(self) -> dict[TopicPartition, int]:
-        assert self._listener is not None
+    def _ask(self, listener: AssignmentListener) -> dict[TopicPartition, int]:
         waiting = frozenset(self._waiting)
         try:
-            answer = self._listener.assigned(waiting)
+            answer = listener.assigned(waiting)
             if missing := waiting - answer.keys():
                 raise LogError(f"No start was given for {', '.join(map(str, sorted(missing)))}.")
         except Exception as error:

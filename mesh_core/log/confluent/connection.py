@@ -1,0 +1,51 @@
+"""What every confluent-kafka client is told about the cluster."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaException, Producer
+
+from mesh_core.log.config import KafkaConfig
+from mesh_core.log.errors import LogUnavailable
+
+_ANSWER = 5.0
+
+# It logs every refused connection, twenty a second; what matters comes as an error event.
+logging.getLogger("confluent_kafka").setLevel(logging.CRITICAL)
+
+
+def connection(config: KafkaConfig) -> dict[str, Any]:
+    """The options that consumer and producer share."""
+    options: dict[str, Any] = {
+        "bootstrap.servers": config.bootstrap,
+        "client.id": config.client_id,
+        "security.protocol": config.security_protocol,
+        "reconnect.backoff.max.ms": 1_000,
+        "topic.metadata.refresh.interval.ms": 10_000,
+        "logger": logging.getLogger("confluent_kafka"),
+    }
+    if config.security_protocol.startswith("SASL"):
+        options["sasl.mechanism"] = config.sasl_mechanism
+        options["sasl.username"] = config.sasl_username
+        options["sasl.password"] = config.sasl_password
+    for name, path in (
+        ("ssl.ca.location", config.ssl_cafile),
+        ("ssl.certificate.location", config.ssl_certfile),
+        ("ssl.key.location", config.ssl_keyfile),
+    ):
+        if path and config.security_protocol.endswith("SSL"):
+            options[name] = path
+    return options
+
+
+def reach(config: KafkaConfig, client: Consumer | Producer) -> None:
+    """Wait until a broker answers. Raises LogUnavailable if none does."""
+    try:
+        client.list_topics(timeout=_ANSWER)
+    except KafkaException as error:
+        raise LogUnavailable(
+            f"Kafka at {config.bootstrap} does not answer: {error}",
+            remedy="Start it (`mesh stack up`), or check MESH_KAFKA_BOOTSTRAP_SERVERS and the credentials.",
+        ) from error

@@ -1,0 +1,287 @@
+"""Reading with confluent-kafka."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from confluent_kafka import Consumer, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as KafkaPartition
+
+from mesh_core.log.config import KafkaConfig
+from mesh_core.log.confluent.connection import connection, reach
+from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
+from mesh_core.log.interface import AssignmentListener, Chunk
+from mesh_core.log.lifetime import Closing
+from mesh_core.log.ownership import Change, Ownership
+from mesh_core.log.position import Position, TopicPartition
+
+_ANSWER = 5.0
+_SLICE = 0.1
+_BATCH = 10_000
+_BUSY_ROUND = 500
+"""A round with that many records is a sign of lag: another follows, for larger batches."""
+_BUSY_WAIT = 0.02
+
+_logger = logging.getLogger(__name__)
+
+
+class ConfluentConsumer(Closing):
+    """`mesh_core.log.Consumer` on confluent-kafka's Consumer."""
+
+    def __init__(self, config: KafkaConfig, group: str | None, instance_id: str | None) -> None:
+        """Connects. Raises LogUnavailable if no broker answers."""
+        self._group = group
+        self._error: str | None = None
+        self._ownership = Ownership()
+        self._out_of_range: dict[TopicPartition, int] = {}
+        options = connection(config) | {
+            "group.id": group or "flexmesh-no-group",
+            "auto.offset.reset": "error",
+            "enable.auto.commit": False,
+            "enable.auto.offset.store": False,
+            "isolation.level": "read_committed",
+            "allow.auto.create.topics": False,
+            # The only word of a position that moved past aborted transactions and control records.
+            "enable.partition.eof": True,
+            "partition.assignment.strategy": "roundrobin,range",
+            "heartbeat.interval.ms": 1_000,
+            "session.timeout.ms": 6_000,
+            "max.poll.interval.ms": 60_000,
+            "fetch.error.backoff.ms": 100,
+            "fetch.queue.backoff.ms": 50,
+            "error_cb": self._note,
+        }
+        if group and instance_id:
+            options["group.instance.id"] = instance_id
+        self._kafka = Consumer(options)
+        try:
+            reach(config, self._kafka)
+        except LogUnavailable:
+            self._kafka.close()
+            raise
+
+    def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
+        """See `Consumer.subscribe`."""
+        self._ownership = ownership = Ownership(listener)
+
+        def report(change: Change, partitions: list[Any]) -> None:
+            ownership.report(change, [TopicPartition(part.topic, part.partition) for part in partitions])
+
+        def assigned(kafka: Consumer, partitions: list[Any]) -> None:
+            kafka.assign([])  # else it would start at the committed hint
+            report("assigned", partitions)
+
+        self._kafka.subscribe(
+            sorted(topics),
+            on_assign=assigned,
+            on_revoke=lambda _, partitions: report("revoked", partitions),
+            on_lost=lambda _, partitions: report("lost", partitions),
+        )
+
+    def assign(self, start: Mapping[TopicPartition, int]) -> None:
+        """See `Consumer.assign`."""
+        self._ownership = Ownership()
+        self._ownership.positions.update(start)
+        self._out_of_range.clear()
+        self._start()
+
+    def _start(self) -> None:
+        """(Re-)start reading at the positions that are known: seek() fails while a start is under way."""
+        positions = self._ownership.positions
+        self._kafka.assign(
+            [KafkaPartition(part.topic, part.partition, offset) for part, offset in positions.items()]
+        )
+        if self._ownership.paused:
+            self._kafka.pause([KafkaPartition(part.topic, part.partition) for part in self._ownership.paused])
+
+    def poll(self, max_records: int, timeout: float) -> list[Chunk]:
+        """See `Consumer.poll`."""
+        deadline = time.monotonic() + timeout
+        records: list[Any] = []
+        ends: dict[TopicPartition, int] = {}
+        while True:
+            if not records:
+                if self._ownership.settle():
+                    self._start()
+                self._raise_out_of_range()
+            left = deadline - time.monotonic()
+            fresh = self._read(max_records - len(records), left, bool(records), ends)
+            records += fresh
+            if records:
+                if len(fresh) < _BUSY_ROUND or len(records) >= max_records:
+                    break
+            elif ends or left <= 0:
+                break
+        return self._chunks(records, ends)
+
+    def _read(
+        self, max_records: int, left: float, has_some: bool, ends: dict[TopicPartition, int]
+    ) -> list[Any]:
+        if has_some:
+            messages = self._kafka.consume(min(max_records, _BATCH), _BUSY_WAIT)
+        else:
+            # Asked for many, consume() waits for many: one first, then what came with it.
+            messages = self._kafka.consume(1, max(0.0, min(left, _SLICE)))
+            if messages and max_records > 1:
+                messages += self._kafka.consume(min(max_records - 1, _BATCH), 0)
+        fresh = [message for message in messages if message.error() is None]
+        if len(fresh) < len(messages):
+            for message in messages:
+                if (error := message.error()) is not None:
+                    self._heed(error, message, ends)
+        if fresh:
+            self._error = None
+        return fresh
+
+    def _heed(self, error: Any, message: Any, ends: dict[TopicPartition, int]) -> None:
+        code = error.code()
+        if code == KafkaError._PARTITION_EOF:
+            ends[TopicPartition(message.topic(), message.partition())] = message.offset()
+            self._error = None
+        elif code == KafkaError._AUTO_OFFSET_RESET:
+            part = TopicPartition(message.topic(), message.partition())
+            self._out_of_range[part] = message.offset()
+        elif error.fatal() or code in (
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.GROUP_AUTHORIZATION_FAILED,
+        ):
+            raise LogError(f"Kafka refused to be read: {error.str()}")
+        else:
+            self._note(error)
+
+    def _note(self, error: Any) -> None:
+        self._error = f"Kafka cannot be read just now: {error.str()}"
+
+    def _raise_out_of_range(self) -> None:
+        for part in self._out_of_range.keys() - self._ownership.paused:
+            if part not in self._ownership.positions:
+                del self._out_of_range[part]
+                continue
+            offset = self._ownership.positions[part]
+            try:
+                beginning, end = self._watermarks(part)
+            except LogUnavailable:
+                raise OffsetOutOfRange(part, offset) from None
+            raise OffsetOutOfRange(part, offset, beginning, end)
+
+    def _chunks(self, records: list[Any], ends: dict[TopicPartition, int]) -> list[Chunk]:
+        runs: dict[tuple[Any, Any], list[Any]] = defaultdict(list)
+        topics = [record.topic() for record in records]
+        for record, topic, partition in zip(
+            records, topics, [record.partition() for record in records], strict=True
+        ):
+            runs[topic, partition].append(record)
+        for part in ends:
+            runs[part.topic, part.partition]  # a run of none still has a position to tell
+        disturbed = self._ownership.disturbed()
+        positions = self._ownership.positions
+        chunks = []
+        for (topic, partition), run in runs.items():
+            part = TopicPartition(topic, partition)
+            if part in disturbed or part not in positions:
+                continue
+            offsets = [record.offset() for record in run]
+            next_offset = max(ends.get(part, 0), offsets[-1] + 1 if offsets else 0)
+            if not run and next_offset == positions[part]:
+                continue
+            positions[part] = next_offset
+            headers = [record.headers() or [] for record in run]
+            chunks.append(
+                Chunk(
+                    partition=part,
+                    keys=[record.key() for record in run],
+                    values=[record.value() for record in run],
+                    offsets=offsets,
+                    timestamps=[record.timestamp()[1] for record in run],
+                    headers=headers if any(headers) else [],
+                    next_offset=next_offset,
+                )
+            )
+        return chunks
+
+    def seek(self, partition: TopicPartition, offset: int) -> None:
+        """See `Consumer.seek`."""
+        if partition not in self._ownership.positions:
+            raise LogError(f"{partition} is not read by this consumer.")
+        self._ownership.positions[partition] = offset
+        self._out_of_range.pop(partition, None)
+        self._start()
+
+    def pause(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.pause`."""
+        owned = [part for part in partitions if part in self._ownership.positions]
+        self._kafka.pause([KafkaPartition(part.topic, part.partition) for part in owned])
+        self._ownership.paused.update(owned)
+
+    def resume(self, partitions: Collection[TopicPartition]) -> None:
+        """See `Consumer.resume`."""
+        stopped = self._ownership.paused.intersection(partitions)
+        self._kafka.resume([KafkaPartition(part.topic, part.partition) for part in stopped])
+        self._ownership.paused -= stopped
+
+    def paused(self) -> set[TopicPartition]:
+        """See `Consumer.paused`."""
+        return set(self._ownership.paused)
+
+    def positions(self) -> Position:
+        """See `Consumer.positions`."""
+        return Position(dict(self._ownership.positions))
+
+    def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """See `Consumer.beginning_offsets`."""
+        return {part: self._watermarks(part)[0] for part in partitions}
+
+    def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """See `Consumer.end_offsets`."""
+        return {part: self._watermarks(part)[1] for part in partitions}
+
+    def _watermarks(self, part: TopicPartition) -> tuple[int, int]:
+        try:
+            found = self._kafka.get_watermark_offsets(
+                KafkaPartition(part.topic, part.partition), timeout=_ANSWER
+            )
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka did not answer for the offsets of {part}: {error}") from error
+        if found is None:
+            raise LogUnavailable(f"Kafka did not answer for the offsets of {part}.")
+        return found
+
+    def offsets_for_time(
+        self, partitions: Collection[TopicPartition], timestamp_ms: int
+    ) -> dict[TopicPartition, int]:
+        """See `Consumer.offsets_for_time`."""
+        wanted = [KafkaPartition(part.topic, part.partition, timestamp_ms) for part in partitions]
+        try:
+            found = self._kafka.offsets_for_times(wanted, timeout=_ANSWER) if wanted else []
+        except KafkaException as error:
+            raise LogUnavailable(f"Kafka did not answer for the offsets at a time: {error}") from error
+        answer = {TopicPartition(part.topic, part.partition): part.offset for part in found}
+        return answer | self.end_offsets([part for part, offset in answer.items() if offset < 0])
+
+    def commit_hint(self, position: Position) -> None:
+        """See `Consumer.commit_hint`."""
+        hints = [
+            KafkaPartition(part.topic, part.partition, offset)
+            for part, offset in position.offsets.items()
+            if part in self._ownership.positions
+        ]
+        if self._group is None or not hints:
+            return
+        try:
+            self._kafka.commit(offsets=hints, asynchronous=True)
+        except Exception:
+            _logger.debug("the hint for lag tools was not taken", exc_info=True)
+
+    @property
+    def last_error(self) -> str | None:
+        """See `Consumer.last_error`."""
+        return self._ownership.error or self._error
+
+    def close(self) -> None:
+        """See `Consumer.close`."""
+        self._kafka.close()
+        self._ownership.settle()

@@ -1,0 +1,151 @@
+"""Writing with confluent-kafka."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import Future
+from functools import partial
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer
+
+from mesh_core.log.config import KafkaConfig
+from mesh_core.log.confluent.connection import connection, reach
+from mesh_core.log.errors import (
+    DeliveryFailed,
+    DeliveryTimeout,
+    LogError,
+    LogUnavailable,
+    MessageTooLarge,
+    TopicMissing,
+)
+from mesh_core.log.interface import Delivered, Headers
+from mesh_core.log.lifetime import Closing
+from mesh_core.log.outstanding import Outstanding, check_size, settle
+from mesh_core.log.position import TopicPartition
+
+_CLOSING = 5.0
+_ANY_PARTITION = -1
+
+
+class ConfluentProducer(Closing):
+    """`mesh_core.log.Producer` on confluent-kafka's idempotent Producer."""
+
+    def __init__(self, config: KafkaConfig) -> None:
+        """Connects. Raises LogUnavailable if no broker answers."""
+        self._config = config
+        self._lock = threading.Lock()
+        self._outstanding = Outstanding(config.delivery_timeout)
+        self._closed = threading.Event()
+        self._kafka: Producer | None = self._build()
+        reach(config, self._kafka)
+        self._server = threading.Thread(target=self._serve, name="log-producer-delivery", daemon=True)
+        self._server.start()
+
+    def _build(self) -> Producer:
+        return Producer(
+            connection(self._config)
+            | {
+                "enable.idempotence": True,
+                "acks": "all",
+                "partitioner": "murmur2_random",  # what the Java client and kafka-python do
+                "compression.type": "lz4",
+                "linger.ms": 5,
+                "message.timeout.ms": int(self._config.delivery_timeout * 1000),
+                "message.max.bytes": 1_048_576,
+                "topic.metadata.propagation.max.ms": 5_000,
+                "queue.buffering.max.messages": 10_000_000,  # what bounds the queue is Outstanding
+                "queue.buffering.max.kbytes": 256 * 1024,
+            }
+        )
+
+    def send(
+        self,
+        topic: str,
+        key: bytes | None,
+        value: bytes | None,
+        *,
+        timestamp_ms: int | None = None,
+        headers: Headers = (),
+        partition: int | None = None,
+    ) -> Future[Delivered]:
+        """See `Producer.send`."""
+        size = check_size(topic, key, value, headers)
+        kafka = self._current()
+        future = self._outstanding.add(size)
+        try:
+            kafka.produce(
+                topic,
+                value=value,
+                key=key,
+                headers=list(headers),
+                partition=_ANY_PARTITION if partition is None else partition,
+                timestamp=timestamp_ms or 0,
+                on_delivery=partial(self._settled, future),
+            )
+        except (KafkaException, BufferError) as error:
+            cause = error.args[0] if isinstance(error, KafkaException) else error
+            problem = _problem(topic, cause)
+            settle(future, problem)
+            raise problem from error
+        except BaseException as error:
+            settle(future, DeliveryFailed(f"The record for topic {topic} was not sent: {error}"))
+            raise
+        return future
+
+    def flush(self, timeout: float) -> None:
+        """See `Producer.flush`."""
+        self._outstanding.wait(timeout)
+
+    def close(self) -> None:
+        """See `Producer.close`."""
+        if self._closed.is_set():
+            return
+        with contextlib.suppress(DeliveryTimeout):
+            self.flush(_CLOSING)
+        self._closed.set()
+        self._server.join()
+        self._outstanding.fail_all()
+        if self._kafka is not None:
+            self._kafka.purge()
+            self._kafka = None
+
+    def _current(self) -> Producer:
+        with self._lock:
+            if self._closed.is_set():
+                raise LogError("The producer is closed.")
+            if self._kafka is None:
+                self._kafka = self._build()
+            return self._kafka
+
+    def _serve(self) -> None:
+        while not self._closed.is_set():
+            kafka = self._kafka
+            if kafka is None:
+                self._closed.wait(0.1)
+            else:
+                kafka.poll(0.1)
+
+    def _settled(self, future: Future[Delivered], error: Any, record: Any) -> None:
+        if error is None:
+            part = TopicPartition(record.topic(), record.partition())
+            settle(future, Delivered(part, record.offset()))
+            return
+        settle(future, _problem(record.topic(), error))
+        if error.fatal():
+            with self._lock:
+                self._kafka = None  # the next send builds another
+
+
+def _problem(topic: str, error: Any) -> LogError | LogUnavailable:
+    code = error.code() if isinstance(error, KafkaError) else None
+    if code in (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError._UNKNOWN_TOPIC):
+        return TopicMissing(f"Topic {topic} does not exist.", remedy="`mesh deploy` creates the topics.")
+    if code == KafkaError.MSG_SIZE_TOO_LARGE:
+        return MessageTooLarge(f"The broker refused a message for topic {topic} as too large: {error}")
+    if code in (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
+        return DeliveryTimeout(remedy="Publish it again: an event keeps its id.")
+    if isinstance(error, BufferError) or (isinstance(error, KafkaError) and error.retriable()):
+        return LogUnavailable(f"Kafka did not take a record for topic {topic}: {error}")
+    return DeliveryFailed(f"Kafka refused a record for topic {topic}: {error}")
