@@ -8,6 +8,7 @@ The first of these that gives a value wins: an argument of `Settings(…)`, the 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -194,6 +195,11 @@ class Settings(BaseSettings):
         return rows
 
 
+def dotenv_files() -> tuple[Path, ...]:
+    """The `.env` files that are read, first wins; they need not exist."""
+    return (Path.cwd() / ".env", ROOT / ".env")
+
+
 class _Environment(PydanticBaseSettingsSource):
     """Reads `MESH_NAME` and `MESH_NAME_FILE` from the environment, then from both `.env` files."""
 
@@ -207,7 +213,10 @@ class _Environment(PydanticBaseSettingsSource):
         return None, field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        self._places = (os.environ, dotenv_values(Path.cwd() / ".env"), dotenv_values(ROOT / ".env"))
+        self._places: tuple[Mapping[str, str | None], ...] = (
+            os.environ,
+            *(dotenv_values(file) for file in dotenv_files()),
+        )
         found = {
             name: self.get_field_value(field, name)[0]
             for name, field in self.settings_cls.model_fields.items()

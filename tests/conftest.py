@@ -1,0 +1,85 @@
+"""Fixtures that every test may use: real services, an empty database, names that no other test has."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from mesh_core import stack
+from mesh_core.settings import Settings
+from tests.support import services as support
+from tests.support.services import Services
+
+
+@pytest.fixture(scope="session")
+def services() -> Iterator[Services]:
+    """Kafka and Postgres for the session."""
+    with support.running_services() as running:
+        yield running
+
+
+@pytest.fixture
+def database_url(services: Services) -> Iterator[str]:
+    """The URL of an empty database of the test's own."""
+    with support.fresh_database(services.database_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap_servers(services: Services) -> str:
+    """The broker, with whatever topics other tests made: use names of `unique`."""
+    return services.kafka_bootstrap_servers
+
+
+@pytest.fixture
+def clean_kafka(kafka_bootstrap_servers: str) -> str:
+    """The broker without any topic: for tests of topics with fixed names, such as `mesh.events`."""
+    support.delete_all_topics(kafka_bootstrap_servers)
+    return kafka_bootstrap_servers
+
+
+@pytest.fixture
+def settings(clean_kafka: str, database_url: str, unique: Callable[[str], str]) -> Settings:
+    """Settings of a mesh of the test's own: no topics, an empty database, a fresh consumer group."""
+    return Settings(
+        database_url=database_url,
+        kafka_bootstrap_servers=clean_kafka,
+        group=unique("group"),
+        projector_metrics_port=0,
+        api_port=0,
+    )
+
+
+@pytest.fixture
+def unique() -> Callable[[str], str]:
+    """Makes a name that no other test has: `unique("sales")` is like `sales3f9a1c2b`."""
+    return lambda name: f"{name}{uuid.uuid4().hex[:8]}"
+
+
+@dataclass(frozen=True)
+class OwnStack:
+    """A local stack of the test's own: `stack.kafka.kill(own.directory)` harms nobody else."""
+
+    directory: Path
+    addresses: stack.StackAddresses
+
+
+@pytest.fixture
+def own_stack() -> Iterator[OwnStack]:
+    """A local stack that the test may stop, kill and restart. Never Docker's: faults need its processes."""
+    with support.private_stack() as (directory, addresses):
+        yield OwnStack(directory, addresses)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A developer's own `.env` and variables do not change what tests see."""
+    for variable in os.environ:
+        if variable.startswith("MESH_") and not variable.startswith("MESH_TEST_"):
+            monkeypatch.delenv(variable)
+    monkeypatch.setattr("mesh_core.settings.dotenv_files", tuple)
