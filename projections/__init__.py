@@ -1,0 +1,1 @@
+"""What teams declare: one folder a domain, only declarations."""
