@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from mesh_core.log.position import Position, TopicPartition
 
@@ -125,6 +125,7 @@ class Consumer(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
 class Producer(Protocol):
     """Writes records, each once and in order per key while it lives; may be shared by threads."""
 

@@ -51,6 +51,7 @@ class Outstanding:
         with self._lock:
             self._queue.append((time.monotonic() + self._timeout, size, future))
             self._bytes += size
+            self._drop_settled(2)  # so that the queue, and with it the garbage collector's work, stays short
         return future
 
     def overdue(self) -> bool:
@@ -77,13 +78,14 @@ class Outstanding:
 
     def _oldest(self) -> tuple[float, Future[Delivered]] | None:
         with self._lock:
-            while self._queue:
-                deadline, size, future = self._queue[0]
-                if not future.done():
-                    return deadline, future
-                self._queue.popleft()
-                self._bytes -= size
-        return None
+            self._drop_settled(len(self._queue))
+            return (self._queue[0][0], self._queue[0][2]) if self._queue else None
+
+    def _drop_settled(self, most: int) -> None:
+        queue = self._queue
+        while most and queue and queue[0][2].done():
+            self._bytes -= queue.popleft()[1]
+            most -= 1
 
 
 def settle(future: Future[Delivered], outcome: Delivered | Exception) -> None:

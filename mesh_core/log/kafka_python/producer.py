@@ -95,8 +95,7 @@ class KafkaPythonProducer(Closing):
         except BaseException as error:
             settle(future, DeliveryFailed(f"The record for topic {topic} was not sent: {error}"))
             raise
-        sent.add_callback(partial(_delivered, future))
-        sent.add_errback(partial(_failed, future, topic))
+        sent.add_both(partial(_settled, future, topic))
         return future
 
     def flush(self, timeout: float) -> None:
@@ -135,12 +134,11 @@ class KafkaPythonProducer(Closing):
                     wedged.close(timeout=0)
 
 
-def _delivered(future: Future[Delivered], record: Any) -> None:
-    settle(future, Delivered(TopicPartition(record.topic, record.partition), record.offset))
-
-
-def _failed(future: Future[Delivered], topic: str, error: Exception) -> None:
-    settle(future, _problem(topic, error))
+def _settled(future: Future[Delivered], topic: str, outcome: Any) -> None:
+    if isinstance(outcome, Exception):
+        settle(future, _problem(topic, outcome))
+    else:
+        settle(future, Delivered(TopicPartition(topic, outcome.partition), outcome.offset))
 
 
 def _problem(topic: str, error: Exception) -> LogError | LogUnavailable:

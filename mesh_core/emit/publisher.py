@@ -1,0 +1,172 @@
+"""Publishing events from a service.
+
+>>> with Publisher(connect(config), source="/sales") as publisher:  # doctest: +SKIP
+...     publisher.publish(OrderPlaced(order_id=1, ...), key="1", workflow_id=workflow)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import threading
+from collections import deque
+from collections.abc import Mapping
+from concurrent.futures import Future
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+from uuid import UUID
+
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from mesh_core.errors import MeshError
+from mesh_core.log import Delivered, Driver, EnvelopeError, Position, Producer, TopicPartition
+from mesh_core.log.cloudevents import STRUCTURED_HEADERS, checked, encode_checked, event_time
+from mesh_core.model import Event
+from mesh_core.model.event import topic_of
+from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7
+
+_SERVICE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_trace_context = TraceContextTextMapPropagator()
+
+
+class Publisher:
+    """Sends events to the topic of the service that their type names, in order per key.
+
+    A with-block flushes at its end, so that leaving it without an error means: all of it is in the log.
+    May be shared by threads.
+    """
+
+    def __init__(self, log: Driver | Producer, source: str, *, timeout: float = 30.0) -> None:
+        """`source` is the CloudEvents source, a URI reference such as `/sales`; `timeout` is in seconds.
+
+        A producer that is given stays open at `close`; one made from a driver is closed.
+        """
+        self._producer: Producer = log if isinstance(log, Producer) else log.producer()
+        self._owns = not isinstance(log, Producer)
+        self._source = source
+        self._timeout = timeout
+        self._lock = threading.Lock()
+        self._sent: deque[Future[Delivered]] = deque()
+        self._after: dict[TopicPartition, int] = {}
+        self._failure: BaseException | None = None
+
+    def publish(
+        self,
+        event: Event,
+        *,
+        key: str | None = None,
+        workflow_id: UUID | str | None = None,
+        correlation_id: str | None = None,
+        causation_id: str | None = None,
+        tenant_id: str | None = None,
+        time: datetime | None = None,
+        sequence: int | None = None,
+        id: str | UUID | None = None,  # noqa: A002 - the name that CloudEvents gives it
+    ) -> Future[Delivered]:
+        """Send a typed event; the future tells where in the log it is.
+
+        `key` is the entity's key as text, needed unless the event class has `key_fields`. `time` is when it
+        happened (default now), `correlation_id` what it belongs to (default its own id), `causation_id` the
+        id of the event that led to it, `sequence` rises per key. The current trace goes along.
+        Raises EnvelopeError or MessageTooLarge; the future fails with DeliveryTimeout, DeliveryFailed or
+        TopicMissing.
+        """
+        if key is None:
+            if not event.key_fields:
+                raise EnvelopeError(
+                    f"{type(event).__name__} needs a key.",
+                    remedy="Give key=…, or declare key_fields in the class.",
+                )
+            key = key_text([getattr(event, name) for name in event.key_fields])
+        identifier = str(id or uuid7())
+        envelope: dict[str, Any] = {
+            "specversion": "1.0",
+            "id": identifier,
+            "source": self._source,
+            "type": event.type,
+            "subject": key,
+            "time": time or datetime.now(UTC),
+            "datacontenttype": "application/json",
+            "workflowid": workflow_id,
+            "correlationid": correlation_id or identifier,
+            "causationid": causation_id,
+            "tenantid": tenant_id,
+            "sequence": sequence,
+        }
+        _trace_context.inject(envelope)
+        envelope["data"] = event.model_dump(by_alias=True)
+        return self.publish_envelope(envelope)
+
+    def publish_envelope(self, envelope: Mapping[str, Any]) -> Future[Delivered]:
+        """Send a CloudEvent that is ready, as a mapping of its attributes and `data`.
+
+        It names specversion, id, source, type and subject; `time` is now if there is none. Raises and fails
+        as `publish` does.
+        """
+        event = checked(envelope)
+        service = event["type"].split(".", 1)[0]
+        if not _SERVICE.fullmatch(service):
+            raise EnvelopeError(f"The type {event['type']!r} does not begin with the name of a service.")
+        key = _utf8(event["subject"])
+        if len(key) > MAX_KEY_BYTES:
+            raise EnvelopeError(f"The subject has {len(key)} bytes; a key has at most {MAX_KEY_BYTES}.")
+        future = self._producer.send(
+            topic_of(service),
+            key,
+            encode_checked(event),
+            timestamp_ms=int(event_time(event).timestamp() * 1000),
+            headers=STRUCTURED_HEADERS,
+        )
+        with self._lock:
+            self._sent.append(future)
+            while self._sent and self._sent[0].done():
+                self._note(self._sent.popleft())
+        return future
+
+    def flush(self) -> Position:
+        """Wait until all that was published since the last flush is in the log; answer the position after it.
+
+        Raises DeliveryTimeout, or why the first of those that failed did.
+        """
+        self._producer.flush(self._timeout)
+        with self._lock:
+            while self._sent:
+                self._note(self._sent.popleft())
+            failure, self._failure = self._failure, None
+            position, self._after = Position(self._after), {}
+        if failure is not None:
+            raise failure
+        return position
+
+    def _note(self, future: Future[Delivered]) -> None:
+        if (failure := future.exception(self._timeout)) is not None:
+            self._failure = self._failure or failure
+            return
+        record = future.result()
+        self._after[record.partition] = max(record.offset + 1, self._after.get(record.partition, 0))
+
+    def close(self) -> None:
+        """Let go of the producer; does not flush."""
+        if self._owns:
+            self._producer.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            # An error of the block is the one to be seen.
+            with contextlib.suppress(MeshError) if kind else contextlib.nullcontext():
+                self.flush()
+        finally:
+            self.close()
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise EnvelopeError("The subject has a lone surrogate, which is not text.") from error
