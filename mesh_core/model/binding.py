@@ -68,6 +68,7 @@ def bind_folds(
         else column
         for column in columns
     )
+    _check_mixed(entity, columns, folds)
     _check_columns_set(entity, columns, folds)
     return columns, folds
 
@@ -203,6 +204,21 @@ def _check_type(
         raise DeclarationError(
             f"{here}: the event's value can be missing.", remedy="Declare the field as required."
         )
+
+
+def _check_mixed(entity: str, columns: tuple[EntityColumn, ...], folds: tuple[Fold, ...]) -> None:
+    """Operations of one column must combine, and those that start from what was there must start from nothing."""
+    for column in columns:
+        kinds = {op.kind for fold in folds for op in fold.operations if op.column == column.name} - {"set"}
+        if len(kinds) > 1:
+            raise DeclarationError(
+                f"{entity}.{column.name}: {' and '.join(sorted(kinds))} cannot be mixed in one column.",
+                remedy="Use a column for each.",
+            )
+        if kinds and column.default not in (None, "0"):
+            raise DeclarationError(
+                f"{entity}.{column.name}: {kinds.pop()} starts from nothing, so it takes no default."
+            )
 
 
 def _check_columns_set(entity: str, columns: tuple[EntityColumn, ...], folds: tuple[Fold, ...]) -> None:

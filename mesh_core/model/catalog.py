@@ -71,7 +71,7 @@ class Catalog:
             for module in _modules(name):
                 declared: list[Any] = list(vars(module).values())
                 for value in declared:
-                    if isinstance(value, type) and issubclass(value, Event) and getattr(value, "type", ""):
+                    if isinstance(value, type) and issubclass(value, Event) and hasattr(value, "type"):
                         events[value] = None
                     elif isinstance(value, type) and issubclass(value, Entity) and value is not Entity:
                         entities[value] = None

@@ -75,10 +75,10 @@ class Expr(Generic[E, T_co]):
         return Arithmetic("*", literal(other), self)
 
     def __eq__(self, other: object) -> Condition[E]:  # type: ignore[override]  # it builds a condition
-        return Comparison("=", self, literal(other))
+        return NullTest(self, True) if other is None else Comparison("=", self, literal(other))
 
     def __ne__(self, other: object) -> Condition[E]:  # type: ignore[override]  # it builds a condition
-        return Comparison("<>", self, literal(other))
+        return NullTest(self, False) if other is None else Comparison("<>", self, literal(other))
 
     def __lt__(self, other: object) -> Condition[E]:
         return Comparison("<", self, literal(other))
@@ -210,8 +210,10 @@ class Arithmetic(Expr[E, Decimal]):
     def __post_init__(self) -> None:
         common_root(self.left, self.right)
         for side in (self.left, self.right):
-            if side.type.kind not in NUMBERS:
-                raise DeclarationError(f"{side!r} is {side.type.kind}; arithmetic takes numbers.")
+            if side.type.kind not in ("int", "numeric"):
+                raise DeclarationError(
+                    f"{side!r} is {side.type.kind}; arithmetic takes whole numbers and Decimals, which never overflow."
+                )
 
     @property
     def root(self) -> str | None:
@@ -219,9 +221,7 @@ class Arithmetic(Expr[E, Decimal]):
 
     @property
     def type(self) -> ColumnType:
-        kinds = {self.left.type.kind, self.right.type.kind}
-        kind: Any = "float" if "float" in kinds else "numeric"
-        return ColumnType(kind, self.left.type.nullable or self.right.type.nullable)
+        return ColumnType("numeric", self.left.type.nullable or self.right.type.nullable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

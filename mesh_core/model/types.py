@@ -202,7 +202,10 @@ def model_fields(model: type[BaseModel]) -> tuple[Field, ...]:
             kind = field_type(info.annotation, tuple(info.metadata))
         except UnsupportedType as error:
             raise UnsupportedType(f"{model.__name__}.{name}: {error}") from None
-        fields.append(Field(info.alias or name, kind, info.is_required(), _plain_default(model, name, info)))
+        called = info.alias or name
+        if not called.isidentifier() or called.startswith("__"):
+            raise UnsupportedType(f"{model.__name__}.{name}: {called!r} is not a name that a field can have")
+        fields.append(Field(called, kind, info.is_required(), _plain_default(model, name, info)))
     return tuple(fields)
 
 
@@ -210,8 +213,12 @@ def _plain_default(model: type[BaseModel], name: str, info: FieldInfo) -> Any:
     if info.is_required():
         return None
     default = info.get_default(call_default_factory=True, validated_data={})
+    if isinstance(default, Enum):
+        return default.value
     if default is None or isinstance(default, bool | int | str | float):
-        return default.value if isinstance(default, Enum) else default
+        return default
+    if isinstance(default, Decimal | UUID):
+        return str(default)
     if isinstance(default, list | dict | tuple) and not default:
         return type(default)() if not isinstance(default, tuple) else []
     raise UnsupportedType(f"{model.__name__}.{name}: a default must be a plain value, not {default!r}")

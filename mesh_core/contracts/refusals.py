@@ -1,0 +1,62 @@
+"""What reading a record can come to, when it is not an event that a contract describes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+from uuid import UUID
+
+Reason = Literal[
+    "null_payload",
+    "too_large",
+    "not_utf8",
+    "not_json",
+    "too_deep",
+    "surrogate",
+    "nul_character",
+    "not_a_cloudevent",
+    "unknown_version",
+    "missing_field",
+    "wrong_type",
+    "wrong_value",
+    "out_of_range",
+    "zone_missing",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a record cannot be read. Depends on its bytes and the contracts alone.
+
+    `detail` names the path and the cause; type, id and subject are there as far as they could be read.
+    """
+
+    reason: Reason
+    detail: str
+    event_type: str | None = None
+    event_id: str | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The envelope of a valid CloudEvent whose type no contract describes.
+
+    `service` and `entity` are None if the type does not read `<service>.<entity>.<verb>.v<major>`.
+    """
+
+    type: str
+    id: str
+    source: str
+    subject: str | None
+    time: datetime
+    workflowid: UUID | None
+    sequence: int | None
+    correlationid: str | None
+    causationid: str | None
+    tenantid: str | None
+    traceparent: str | None
+    tracestate: str | None
+    service: str | None
+    entity: str | None
