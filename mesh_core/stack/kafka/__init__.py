@@ -113,8 +113,7 @@ def _format(folder: Path) -> None:
     command = installation.command(
         "kafka.tools.StorageTool",
         "format",
-        "-t",
-        cluster,
+        f"--cluster-id={cluster}",  # one argument, for it may begin with a dash
         "-c",
         str(draft),
         options=configuration.JAVA_OPTIONS,
