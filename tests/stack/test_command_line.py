@@ -44,7 +44,7 @@ def test_every_command_has_an_example() -> None:
     without = [
         path
         for path, command in commands(typer.main.get_command(create_app()))
-        if f"Example: {path}" not in (command.help or "")
+        if "Example" not in (command.help or "") or path not in (command.help or "")
     ]
     assert without == []
 
