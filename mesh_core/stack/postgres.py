@@ -12,9 +12,7 @@ import secrets
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 
 import psycopg
@@ -23,10 +21,10 @@ from psycopg import sql
 from mesh_core.stack import ports, processes
 from mesh_core.stack.errors import MissingPrerequisite, ServiceFailed
 from mesh_core.stack.files import require_space, write_atomically
+from mesh_core.stack.privileges import give, remedy, without_root
 
 DATABASE = "mesh"
 _USER = "mesh"
-_NOBODY = 65534
 _SETTINGS: Mapping[str, str] = {
     "shared_buffers": "256MB",
     "max_connections": "200",
@@ -57,6 +55,7 @@ def start(directory: Path, settings: Mapping[str, str] | None = None) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     require_space(folder)
     _initialise(folder)
+    give(folder)
     _sweep(folder)
     if settings is not None:
         write_atomically(folder / "settings.json", json.dumps(dict(settings)))
@@ -128,11 +127,11 @@ def _initialise(folder: Path) -> None:
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(mode=0o700)
     write_atomically(folder / "password", secrets.token_hex(16))
-    _give(folder)
+    give(folder)
     command = [_program("initdb"), "-D", str(temporary), "-U", _USER, "--auth=scram-sha-256"]
     command += [f"--pwfile={folder / 'password'}", "--encoding=UTF8", "--locale=C"]
     done = subprocess.run(
-        [*_privileges(), *command],
+        [*without_root(), *command],
         capture_output=True,
         text=True,
         check=False,
@@ -141,7 +140,7 @@ def _initialise(folder: Path) -> None:
     )
     if done.returncode != 0:
         raise ServiceFailed(
-            f"PostgreSQL could not make {data}: {done.stderr.strip()[-500:]}", remedy=_remedy()
+            f"PostgreSQL could not make {data}: {done.stderr.strip()[-500:]}", remedy=remedy()
         )
     shutil.rmtree(data, ignore_errors=True)
     temporary.rename(data)
@@ -172,7 +171,7 @@ def _launch(folder: Path) -> None:
         "unix_socket_directories": "",
     }
     arguments = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-    command = [*_privileges(), _program("postgres"), "-D", str(folder / "data"), *arguments]
+    command = [*without_root(), _program("postgres"), "-D", str(folder / "data"), *arguments]
     processes.spawn(command, log, _environment(), folder)
     processes.wait_ready(
         "PostgreSQL", str(folder / "data"), log, lambda: _answers(folder, "postgres"), seconds=60
@@ -198,36 +197,3 @@ def _program(name: str) -> str:
 
 def _environment() -> dict[str, str]:
     return {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C", "TZ": "UTC"}
-
-
-@cache
-def _privileges() -> tuple[str, ...]:
-    """The command before PostgreSQL's that takes root away, for as root it refuses to run."""
-    if os.geteuid() != 0:
-        return ()
-    mapped = ("unshare", "--user", f"--map-user={_NOBODY}", f"--map-group={_NOBODY}")
-    if (
-        shutil.which("unshare")
-        and subprocess.run([*mapped, "true"], capture_output=True, check=False).returncode == 0
-    ):
-        return mapped  # root outside, nobody inside: no file needs another owner
-    if shutil.which("setpriv"):  # inside a container, user namespaces are often forbidden
-        return ("setpriv", f"--reuid={_NOBODY}", f"--regid={_NOBODY}", "--clear-groups")
-    raise MissingPrerequisite(
-        "PostgreSQL does not run as root, and neither unshare nor setpriv is there.", remedy=_remedy()
-    )
-
-
-def _give(folder: Path) -> None:
-    """Where PostgreSQL runs as another user, lets that user own its folder."""
-    if _privileges()[:1] != ("setpriv",):
-        return
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, _NOBODY, _NOBODY)
-
-
-def _remedy() -> str:
-    return (
-        "Run as an ordinary user, or set MESH_STACK_DIR to a folder that every user may enter, such as "
-        + str(Path(tempfile.gettempdir()) / "mesh-stack")
-    )

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +20,7 @@ import psycopg
 import pytest
 
 from mesh_core import stack
-from mesh_core.stack import files, ports
+from mesh_core.stack import files, ports, privileges
 from tests.conftest import OwnStack
 
 
@@ -189,3 +190,23 @@ def test_a_stack_of_its_own_starts_cold_within_seconds(own_stack: OwnStack) -> N
     addresses = stack.start(own_stack.directory)
     assert time.monotonic() - began < 10  # 2.5 s on two idle cores; the bound is for a busy machine
     assert works(addresses, own_stack.directory)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has rights to give up")
+def test_as_root_where_user_namespaces_are_forbidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    which = shutil.which
+    folder = Path(tempfile.mkdtemp(prefix="mesh-stack-"))  # pytest's own folders are closed to other users
+    folder.chmod(0o755)
+    try:
+        first = stack.postgres.start(folder)
+        stack.postgres.stop(folder)
+        monkeypatch.setattr(
+            privileges.shutil, "which", lambda name: None if name == "unshare" else which(name)
+        )
+        privileges.without_root.cache_clear()
+        assert stack.postgres.start(folder) == first
+        assert psutil.Process(stack.postgres.pid(folder)).uids().real == 65534
+    finally:
+        privileges.without_root.cache_clear()
+        stack.reset(folder)
+        shutil.rmtree(folder)
