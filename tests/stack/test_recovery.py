@@ -200,9 +200,7 @@ def test_as_root_where_user_namespaces_are_forbidden(monkeypatch: pytest.MonkeyP
     try:
         first = stack.postgres.start(folder)
         stack.postgres.stop(folder)
-        monkeypatch.setattr(
-            privileges.shutil, "which", lambda name: None if name == "unshare" else which(name)
-        )
+        monkeypatch.setattr(shutil, "which", lambda name: None if name == "unshare" else which(name))
         privileges.without_root.cache_clear()
         assert stack.postgres.start(folder) == first
         assert psutil.Process(stack.postgres.pid(folder)).uids().real == 65534
