@@ -47,3 +47,11 @@ def test_the_stacks_of_killed_runs_are_swept(tmp_path: Path, monkeypatch: pytest
     (tmp_path / "1-dead" / "postgres").mkdir(parents=True)
     support._sweep()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_subprocess_sees_the_settings_of_the_test(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable, value in support.environment_of(settings).items():
+        monkeypatch.setenv(variable, value)
+    assert Settings() == settings

@@ -21,9 +21,10 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from kafka.admin import KafkaAdminClient
 from psycopg import sql
+from pydantic import SecretStr
 
 from mesh_core import stack
-from mesh_core.settings import ROOT
+from mesh_core.settings import PREFIX, ROOT, Settings
 from mesh_core.stack.locks import exclusive
 
 _STACKS = ROOT / ".mesh" / "test-stack"
@@ -133,3 +134,15 @@ def delete_all_topics(bootstrap_servers: str) -> None:
             admin.delete_topics(topics)
     finally:
         admin.close()
+
+
+def environment_of(settings: Settings) -> dict[str, str]:
+    """The variables that give a subprocess, such as `mesh`, the settings of a test, on top of ours."""
+    given = {name: getattr(settings, name) for name in settings.model_fields_set}
+    plain = {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in given.items()
+    }
+    return os.environ | {
+        PREFIX + name.upper(): str(value) for name, value in plain.items() if value is not None
+    }
