@@ -16,6 +16,7 @@ from mesh_core.stack import ports, processes
 from mesh_core.stack.errors import ServiceFailed
 from mesh_core.stack.files import require_space, write_atomically
 from mesh_core.stack.kafka import configuration, installation
+from mesh_core.stack.locks import exclusive
 
 _PORTS = ("broker", "controller")
 
@@ -71,20 +72,25 @@ def pid(directory: Path) -> int | None:
 
 def prepare() -> None:
     """Fetches what a broker needs and archives its classes, so that later starts take a second."""
-    program = installation.java()
-    target = installation.archive(program)
-    if target.is_file():
-        return
-    rehearsal = target.parent / f"rehearsal-{os.getpid()}"
+    target = installation.archive(installation.java())
+    rehearsal = target.parent / "rehearsal"
     temporary = rehearsal / "classes.jsa"
-    try:
-        start(rehearsal, java_options=(f"-XX:ArchiveClassesAtExit={temporary}",))
-        stop(rehearsal)
-        if temporary.is_file():  # a Java without this feature starts slower, and is none the worse
-            temporary.rename(target)
-    finally:
-        kill(rehearsal)
-        shutil.rmtree(rehearsal, ignore_errors=True)
+    with exclusive(target.parent / "lock"):
+        if target.is_file():
+            return
+        try:
+            _forget(rehearsal)  # of a killed run
+            start(rehearsal, java_options=(f"-XX:ArchiveClassesAtExit={temporary}",))
+            stop(rehearsal)
+            if temporary.is_file():  # a Java without this feature starts slower, and is none the worse
+                temporary.rename(target)
+        finally:
+            _forget(rehearsal)
+
+
+def _forget(rehearsal: Path) -> None:
+    kill(rehearsal)
+    shutil.rmtree(rehearsal, ignore_errors=True)
 
 
 def _end(directory: Path, number: signal.Signals) -> None:
