@@ -18,6 +18,7 @@ import psycopg
 from bench.floor.w1 import CONTACT_COLUMNS, TOPIC
 from bench.harness import Contender, run_module
 from mesh_core.log import KafkaConfig, connect
+from mesh_core.log.cloudevents import STRUCTURED_HEADERS
 
 PARTITIONS = 6
 DRIVERS = ("kafka-python", "confluent-kafka")
@@ -46,7 +47,8 @@ class ContactUpdates:
         encode = msgspec.json.Encoder().encode
         with driver.producer() as producer:
             for number, event in enumerate(self._history()):
-                producer.send(TOPIC, event["subject"].encode(), encode(event))
+                key = event["subject"].encode()
+                producer.send(TOPIC, key, encode(event), headers=STRUCTURED_HEADERS)
                 if number % _FLUSH_EVERY == 0:
                     producer.flush(60)
             producer.flush(60)
