@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass
 
 from mesh_core.log.config import KafkaConfig
@@ -11,6 +10,7 @@ from mesh_core.log.interface import Admin, Consumer, Driver, Producer
 from mesh_core.log.kafka_python.admin import KafkaPythonAdmin
 from mesh_core.log.kafka_python.consumer import KafkaPythonConsumer
 from mesh_core.log.kafka_python.producer import KafkaPythonProducer
+from mesh_core.log.reach import reachable
 
 
 def connect(config: KafkaConfig) -> Driver:
@@ -43,7 +43,7 @@ class KafkaPythonDriver:
 
     def reachable(self, timeout: float = 1.0) -> bool:
         """See `Driver.reachable`."""
-        return any(_accepts(server.strip(), timeout) for server in self.config.bootstrap.split(","))
+        return reachable(self.config.bootstrap, timeout)
 
 
 class ConfluentDriver(KafkaPythonDriver):
@@ -71,12 +71,3 @@ class ConfluentDriver(KafkaPythonDriver):
         from mesh_core.log.confluent.producer import ConfluentProducer
 
         return ConfluentProducer(self.config)
-
-
-def _accepts(server: str, timeout: float) -> bool:
-    host, _, port = server.rpartition(":")
-    try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout):
-            return True
-    except (OSError, ValueError):
-        return False

@@ -77,3 +77,15 @@ def transactional(bootstrap: str, name: str) -> confluent_kafka.Producer:
     producer = confluent_kafka.Producer({"bootstrap.servers": bootstrap, "transactional.id": name})
     producer.init_transactions()
     return producer
+
+
+def read_till_error(consumer: Consumer, error: type[Exception]) -> tuple[list[Record], Exception]:
+    """The records read before `error` came, and it."""
+    found: list[Record] = []
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            found += records(consumer.poll(10, 1))
+        except error as raised:
+            return found, raised
+    raise AssertionError(f"no {error.__name__} came, but {found}")

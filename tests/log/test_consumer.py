@@ -13,6 +13,7 @@ import pytest
 
 from mesh_core.log import (
     Admin,
+    Chunk,
     Consumer,
     Driver,
     LogError,
@@ -21,7 +22,7 @@ from mesh_core.log import (
     Producer,
     TopicPartition,
 )
-from tests.log.reading import Starts, read, read_to, records, transactional
+from tests.log.reading import Starts, read, read_till_error, read_to, records, transactional
 from tests.support.services import Services
 
 Topics = Callable[[int], str]
@@ -59,7 +60,7 @@ def test_a_record_comes_back_whole(consumer: Consumer, producer: Producer, topic
     producer.send(part.topic, b"k", None, timestamp_ms=1_600_000_000_124).result(10)
     producer.send(part.topic, None, b"", timestamp_ms=1_600_000_000_125).result(10)
     consumer.assign({part: 0})
-    chunks = []
+    chunks: list[Chunk] = []
     while sum(len(chunk.offsets) for chunk in chunks) < 3:
         chunks += consumer.poll(10, 5)
     keys = [key for chunk in chunks for key in chunk.keys]
@@ -189,10 +190,9 @@ def test_a_cut_topic_is_an_error_and_never_a_reset(
     consumer.assign({part: 1, other: 0})
     seen = []
     for _ in range(2):
-        with pytest.raises(OffsetOutOfRange) as raised:
-            while True:
-                seen += records(consumer.poll(10, 5))
-        error = raised.value
+        found, error = read_till_error(consumer, OffsetOutOfRange)
+        seen += found
+        assert isinstance(error, OffsetOutOfRange)
         assert (error.partition, error.offset, error.beginning, error.end) == (part, 1, 3, 4)
         assert "holds offsets 3 to 4" in str(error)
     consumer.pause([part])
@@ -208,10 +208,10 @@ def test_an_offset_beyond_the_end_is_an_error(consumer: Consumer, producer: Prod
     part = TopicPartition(topic(1), 0)
     fill(producer, part.topic, [b"0"])
     consumer.assign({part: 7})
-    with pytest.raises(OffsetOutOfRange) as raised:
-        while True:
-            assert records(consumer.poll(10, 5)) == []
-    assert (raised.value.offset, raised.value.end) == (7, 1)
+    found, error = read_till_error(consumer, OffsetOutOfRange)
+    assert found == []
+    assert isinstance(error, OffsetOutOfRange)
+    assert (error.offset, error.end) == (7, 1)
 
 
 def test_seek_pause_and_resume(consumer: Consumer, producer: Producer, topic: Topics) -> None:
@@ -300,6 +300,21 @@ def test_a_listener_that_fails_is_asked_again_and_nothing_is_delivered_meanwhile
         assert read(consumer, 2) == [(part, 1, b"1"), (part, 2, b"2")]
         assert len(listener.assigned_calls) == 4
         assert consumer.last_error is None
+
+
+def test_a_group_is_joined_even_by_polls_that_are_too_short_for_it(
+    driver: Driver, producer: Producer, topic: Topics, unique: Callable[[str], str]
+) -> None:
+    name = topic(1)
+    fill(producer, name, [b"0"])
+    for _ in range(3):
+        with driver.consumer(unique("group")) as consumer:
+            consumer.subscribe([name], Starts())
+            found: list[object] = []
+            deadline = time.monotonic() + 10
+            while not found:
+                assert time.monotonic() < deadline
+                found += records(consumer.poll(10, 0.004))
 
 
 def test_two_consumers_share_the_partitions_and_hand_them_over(

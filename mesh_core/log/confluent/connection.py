@@ -9,6 +9,7 @@ from confluent_kafka import Consumer, KafkaException, Producer
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogUnavailable
+from mesh_core.log.reach import reachable
 
 _ANSWER = 5.0
 
@@ -43,9 +44,13 @@ def connection(config: KafkaConfig) -> dict[str, Any]:
 def reach(config: KafkaConfig, client: Consumer | Producer) -> None:
     """Wait until a broker answers. Raises LogUnavailable if none does."""
     try:
-        client.list_topics(timeout=_ANSWER)
+        if reachable(config.bootstrap, timeout=2.0):
+            client.list_topics(timeout=_ANSWER)
+            return
+        cause = None
     except KafkaException as error:
-        raise LogUnavailable(
-            f"Kafka at {config.bootstrap} does not answer: {error}",
-            remedy="Start it (`mesh stack up`), or check MESH_KAFKA_BOOTSTRAP_SERVERS and the credentials.",
-        ) from error
+        cause = error
+    raise LogUnavailable(
+        f"Kafka at {config.bootstrap} does not answer" + (f": {cause}" if cause else "."),
+        remedy="Start it (`mesh stack up`), or check MESH_KAFKA_BOOTSTRAP_SERVERS and the credentials.",
+    ) from cause

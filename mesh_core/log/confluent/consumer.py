@@ -114,7 +114,7 @@ class ConfluentConsumer(Closing):
             if records:
                 if len(fresh) < _BUSY_ROUND or len(records) >= max_records:
                     break
-            elif ends or left <= 0:
+            elif left <= 0 or any(self._ownership.positions.get(part) != end for part, end in ends.items()):
                 break
         return self._chunks(records, ends)
 

@@ -12,7 +12,7 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.interface import TopicFacts
-from mesh_core.log.kafka_python.connection import connection, reaching
+from mesh_core.log.kafka_python.connection import build, reaching
 from mesh_core.log.lifetime import Closing
 
 _KEEP_EVERYTHING = {
@@ -29,8 +29,7 @@ class KafkaPythonAdmin(Closing):
     def __init__(self, config: KafkaConfig) -> None:
         """Connects. Raises LogUnavailable if no broker answers."""
         self._config = config
-        with reaching(config):
-            self._kafka: Any = KafkaAdminClient(**connection(config), request_timeout_ms=10_000)
+        self._kafka: Any = build(config, KafkaAdminClient, request_timeout_ms=10_000)
 
     def create_topic(self, name: str, partitions: int, replication: int = -1) -> TopicFacts:
         """See `Admin.create_topic`."""

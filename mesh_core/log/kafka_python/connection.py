@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from kafka import errors as kafka_errors
+from kafka.net.compat import KafkaNetClient
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogError, LogUnavailable
+from mesh_core.log.reach import reachable
 
 # It logs every refused connection and every rebalance at INFO and WARNING.
 logging.getLogger("kafka").setLevel(logging.ERROR)
@@ -37,12 +39,31 @@ def connection(config: KafkaConfig) -> dict[str, Any]:
     return options
 
 
+def build(config: KafkaConfig, make: Callable[..., Any], **options: Any) -> Any:
+    """A client of the class `make`. Raises LogUnavailable if no broker answers."""
+    inner: list[Any] = []
+
+    def keep(**client_options: Any) -> Any:
+        inner.append(KafkaNetClient(**client_options))
+        return inner[-1]
+
+    try:
+        with reaching(config):
+            if not reachable(config.bootstrap, timeout=2.0):
+                raise kafka_errors.KafkaTimeoutError  # at once, where the client would try for long
+            return make(**connection(config), **options, kafka_client=keep)
+    except BaseException:
+        for client in inner:  # kafka-python leaves its thread and sockets behind
+            client.close()
+        raise
+
+
 @contextmanager
 def reaching(config: KafkaConfig) -> Iterator[None]:
     """Turns kafka-python's errors into ours, for calls that wait for the cluster."""
     try:
         yield
-    except (kafka_errors.AuthenticationFailedError, kafka_errors.AuthorizationError) as error:
+    except (kafka_errors.SaslAuthenticationFailedError, kafka_errors.AuthorizationError) as error:
         raise LogError(
             f"Kafka at {config.bootstrap} refused the credentials: {error}",
             remedy="Check MESH_KAFKA_SASL_* and the permissions of the user.",

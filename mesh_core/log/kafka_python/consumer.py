@@ -17,7 +17,7 @@ from kafka.structs import OffsetAndMetadata
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
 from mesh_core.log.interface import AssignmentListener, Chunk
-from mesh_core.log.kafka_python.connection import connection, reaching
+from mesh_core.log.kafka_python.connection import build
 from mesh_core.log.lifetime import Closing
 from mesh_core.log.ownership import Ownership
 from mesh_core.log.position import Position, TopicPartition
@@ -40,23 +40,23 @@ class KafkaPythonConsumer(Closing):
         self._group = group
         self._error: str | None = None
         self._ownership = Ownership()
-        with reaching(config):
-            self._kafka: Any = KafkaConsumer(
-                **connection(config),
-                group_id=group,
-                group_instance_id=instance_id if group else None,
-                auto_offset_reset="none",
-                enable_auto_commit=False,
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
-                partition_assignment_strategy=(RoundRobinPartitionAssignor, RangePartitionAssignor),
-                heartbeat_interval_ms=1_000,
-                session_timeout_ms=6_000,
-                max_poll_interval_ms=60_000,
-                max_poll_records=5_000,
-                max_partition_fetch_bytes=4 * 1024 * 1024,
-                metrics_enabled=False,
-            )
+        self._kafka: Any = build(
+            config,
+            KafkaConsumer,
+            group_id=group,
+            group_instance_id=instance_id if group else None,
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            partition_assignment_strategy=(RoundRobinPartitionAssignor, RangePartitionAssignor),
+            heartbeat_interval_ms=1_000,
+            session_timeout_ms=6_000,
+            max_poll_interval_ms=60_000,
+            max_poll_records=5_000,
+            max_partition_fetch_bytes=4 * 1024 * 1024,
+            metrics_enabled=False,
+        )
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See `Consumer.subscribe`."""
@@ -66,9 +66,10 @@ class KafkaPythonConsumer(Closing):
     def assign(self, start: Mapping[TopicPartition, int]) -> None:
         """See `Consumer.assign`."""
         self._ownership = Ownership()
+        self._ownership.positions.update(start)
         self._kafka.assign([KafkaPartition(part.topic, part.partition) for part in start])
         for part, offset in start.items():
-            self.seek(part, offset, _known=True)
+            self.seek(part, offset)
 
     def poll(self, max_records: int, timeout: float) -> list[Chunk]:
         """See `Consumer.poll`."""
@@ -98,7 +99,16 @@ class KafkaPythonConsumer(Closing):
             if part not in self._ownership.paused:
                 self._kafka.resume(KafkaPartition(part.topic, part.partition))
 
+    def _finish_joining(self) -> None:
+        # kafka-python 3.0.12 forgets to go on with a join that outlasts a poll, if what caused it was news of
+        # partitions: the leader's assignment makes the news old. Nothing would be read ever after.
+        coordinator = self._kafka._coordinator
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+
     def _read(self, max_records: int, wait: float, has_some: bool) -> dict[Any, list[Any]]:
+        if self._group is not None:
+            self._finish_joining()
         try:
             found: dict[Any, list[Any]] = self._kafka.poll(
                 timeout_ms=int(wait * 1000), max_records=max_records
@@ -173,9 +183,9 @@ class KafkaPythonConsumer(Closing):
             self._kafka.pause(part)
             self._kafka.seek(part, 0)
 
-    def seek(self, partition: TopicPartition, offset: int, *, _known: bool = False) -> None:
+    def seek(self, partition: TopicPartition, offset: int) -> None:
         """See `Consumer.seek`."""
-        if not _known and partition not in self._ownership.positions:
+        if partition not in self._ownership.positions:
             raise LogError(f"{partition} is not read by this consumer.")
         self._kafka.seek(KafkaPartition(partition.topic, partition.partition), offset)
         self._ownership.positions[partition] = offset

@@ -21,10 +21,11 @@ from mesh_core.log.errors import (
     TopicMissing,
 )
 from mesh_core.log.interface import Delivered, Headers
-from mesh_core.log.kafka_python.connection import connection, reaching
+from mesh_core.log.kafka_python.connection import build
 from mesh_core.log.lifetime import Closing
 from mesh_core.log.outstanding import Outstanding, check_size, settle
 from mesh_core.log.position import TopicPartition
+from mesh_core.log.reach import reachable
 
 _NEVER_MS = 24 * 3600 * 1000
 _CLOSING = 5.0
@@ -50,20 +51,20 @@ class KafkaPythonProducer(Closing):
         self._watcher.start()
 
     def _build(self) -> Any:
-        with reaching(self._config):
-            return KafkaProducer(
-                **connection(self._config),
-                enable_idempotence=True,
-                acks="all",
-                compression_type="lz4",
-                linger_ms=5,
-                batch_size=128 * 1024,
-                delivery_timeout_ms=_NEVER_MS,
-                max_block_ms=5_000,
-                request_timeout_ms=10_000,
-                allow_auto_create_topics=False,
-                metrics_enabled=False,
-            )
+        return build(
+            self._config,
+            KafkaProducer,
+            enable_idempotence=True,
+            acks="all",
+            compression_type="lz4",
+            linger_ms=5,
+            batch_size=128 * 1024,
+            delivery_timeout_ms=_NEVER_MS,
+            max_block_ms=5_000,
+            request_timeout_ms=10_000,
+            allow_auto_create_topics=False,
+            metrics_enabled=False,
+        )
 
     def send(
         self,
@@ -90,6 +91,8 @@ class KafkaPythonProducer(Closing):
             )
         except kafka_errors.KafkaError as error:
             problem = _problem(topic, error)
+            if isinstance(error, kafka_errors.KafkaTimeoutError) and reachable(self._config.bootstrap, 1.0):
+                problem = _missing(topic)  # it waited for news of the topic, and Kafka is there
             settle(future, problem)
             raise problem from error
         except BaseException as error:
@@ -141,9 +144,13 @@ def _settled(future: Future[Delivered], topic: str, outcome: Any) -> None:
         settle(future, Delivered(TopicPartition(topic, outcome.partition), outcome.offset))
 
 
+def _missing(topic: str) -> TopicMissing:
+    return TopicMissing(f"Topic {topic} does not exist.", remedy="`mesh deploy` creates the topics.")
+
+
 def _problem(topic: str, error: Exception) -> LogError | LogUnavailable:
     if isinstance(error, kafka_errors.UnknownTopicOrPartitionError):
-        return TopicMissing(f"Topic {topic} does not exist.", remedy="`mesh deploy` creates the topics.")
+        return _missing(topic)
     if isinstance(error, (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)):
         return MessageTooLarge(f"The broker refused a message for topic {topic} as too large: {error}")
     if getattr(error, "retriable", False):
