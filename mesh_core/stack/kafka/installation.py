@@ -89,9 +89,10 @@ def _fetch(folder: Path) -> None:
 
 
 def archive(program: Path) -> Path:
-    """Where the classes that a broker loads are archived for this Java: it may not exist yet."""
-    identity = f"{program}:{program.stat().st_mtime_ns}"
-    return jars() / f"classes-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.jsa"
+    """Where the classes that a broker loads are archived, for this Java and folder: it may not exist yet."""
+    folder = jars()
+    identity = f"{program}:{program.stat().st_mtime_ns}:{folder}"
+    return folder / f"classes-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.jsa"
 
 
 def command(main: str, *arguments: str, options: tuple[str, ...] = ()) -> list[str]:
