@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
@@ -128,7 +128,8 @@ def _watch(
             raise BenchmarkFailed(f"{contender.name} ended with status {process.returncode}.")
         if now > deadline:
             raise BenchmarkFailed(f"{contender.name} was not done after {_PATIENCE:.0f} s: {row}.")
-        peak = max(peak, process.memory_info().rss)
+        with suppress(psutil.NoSuchProcess):
+            peak = max(peak, process.memory_info().rss)
         time.sleep(_PAUSE)
 
 
@@ -147,7 +148,8 @@ def _process(contender: Contender, environment: Mapping[str, str]) -> Iterator[p
     try:
         yield process
     finally:
-        process.terminate()
+        with suppress(psutil.NoSuchProcess):
+            process.terminate()
         try:
             process.wait(10)
         except psutil.TimeoutExpired:

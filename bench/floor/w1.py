@@ -27,7 +27,7 @@ Batch = tuple[list[bytes], dict[int, int]]
 """Values in order, and the next offset by partition."""
 
 
-class Contact(msgspec.Struct, array_like=False):
+class Contact(msgspec.Struct, gc=False):
     """What the table keeps of an event's payload."""
 
     id: int
@@ -38,7 +38,7 @@ class Contact(msgspec.Struct, array_like=False):
     version: int
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """What the script needs of an event."""
 
     data: Contact
