@@ -1,4 +1,4 @@
-"""The benchmarks themselves: no figure without the right rows; and memory, which must not grow with a topic."""
+"""The benchmarks themselves: no figure without the right rows, and memory that does not grow with a topic."""
 
 from __future__ import annotations
 
