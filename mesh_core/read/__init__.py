@@ -1,0 +1,33 @@
+"""Reading: request ► checked query ► SQL. The only place that compiles reads.
+
+`grammar` checks a request against a version's columns and gives a query; `compiler` turns a query into one
+statement; `database` runs it and sees to it that the version was live in the statement's own snapshot. Rows
+and their position always come from one snapshot.
+"""
+
+from mesh_core.read.catalogue import relations, views
+from mesh_core.read.database import Database
+from mesh_core.read.errors import ReadError
+from mesh_core.read.rows import Answer, Page, list_rows, one_row
+from mesh_core.read.status import MeshStatus, mesh_status
+from mesh_core.read.timeline import timeline
+from mesh_core.read.versions import Live, Version
+from mesh_core.read.workflows import workflow, workflows_of
+
+__all__ = [
+    "Answer",
+    "Database",
+    "Live",
+    "MeshStatus",
+    "Page",
+    "ReadError",
+    "Version",
+    "list_rows",
+    "mesh_status",
+    "one_row",
+    "relations",
+    "timeline",
+    "views",
+    "workflow",
+    "workflows_of",
+]

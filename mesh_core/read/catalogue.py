@@ -1,0 +1,134 @@
+"""What there is to read: views with their freshness, entities, and the edges by which they can be joined."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.types import ColumnType
+from mesh_core.model.view import ViewModel
+from mesh_core.read.compiler import GENERATION, POSITION, Statement
+from mesh_core.read.database import Database
+from mesh_core.read.versions import Live, Version
+
+_TOPICS = """
+SELECT {generation}, {position},
+       (SELECT coalesce(json_object_agg(topic, facts), '{{}}')::text
+        FROM (SELECT topic, json_build_object(
+                  'position', json_object_agg(partition, next_offset ORDER BY partition),
+                  'applied_at', max(updated_at), 'event_time', max(event_time),
+                  'halted', min(topic || '[' || partition || ']: ' || halted_reason)) AS facts
+              FROM mesh.checkpoints WHERE build = 0 AND topic = ANY(%s::text[]) GROUP BY topic) AS topics)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """A document of plain data, and the position of the snapshot that it was read in."""
+
+    document: Any
+    position: str
+
+
+async def views(database: Database) -> Facts:
+    """The live views: name, version, key, columns, what they are made of, and their freshness."""
+    live, topics, position = await _read(database)
+    return Facts([_view(version, topics) for version in live.views.values()], position)
+
+
+async def relations(database: Database) -> Facts:
+    """Services, their entities, and the edges by which the live views join them."""
+    live, topics, position = await _read(database)
+    entities = [_entity(version, topics) for version in live.entities.values()]
+    services: dict[str, list[str]] = {}
+    for entity in entities:
+        services.setdefault(entity["service"], []).append(entity["name"])
+    document = {
+        "services": [{"service": name, "entities": owned} for name, owned in services.items()],
+        "entities": entities,
+        "edges": _edges(live),
+    }
+    return Facts(document, position)
+
+
+def columns_of(version: Version) -> list[dict[str, Any]]:
+    """Name and type of each column; `precision` and `scale` where they are declared."""
+    return [_column(name, kind) for name, kind in version.columns.items()]
+
+
+async def _read(database: Database) -> tuple[Live, Mapping[str, Any], str]:
+    text = _TOPICS.format(generation=GENERATION.as_string(), position=POSITION.as_string()).encode()
+    live, row = await database.read(lambda live: Statement(text, (list(live.topics), list(live.topics))))
+    return live, json.loads(row[2]), row[1]
+
+
+def _view(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
+    model = version.model
+    assert isinstance(model, ViewModel)
+    return {
+        "name": version.name,
+        "version": version.number,
+        "live_at": version.live_at,
+        "key": list(version.key),
+        "columns": columns_of(version),
+        "root": model.root,
+        "entities": sorted(model.entities),
+        "topics": sorted(version.topics),
+        "freshness": _freshness(version, topics),
+    }
+
+
+def _entity(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
+    model = version.model
+    assert isinstance(model, EntityModel)
+    return {
+        "name": version.name,
+        "service": model.service,
+        "entity": model.entity,
+        "version": version.number,
+        "key": list(version.key),
+        "columns": columns_of(version),
+        "topic": model.topic,
+        "freshness": _freshness(version, topics),
+    }
+
+
+def _freshness(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
+    known = {name: topics[name] for name in sorted(version.topics) if name in topics}
+    reason = next((facts["halted"] for facts in known.values() if facts["halted"]), None)
+    return {
+        "stale": reason is not None,
+        "reason": reason,
+        "position": {name: facts["position"] for name, facts in known.items()},
+        "applied_at": max((facts["applied_at"] for facts in known.values()), default=None),
+        "event_time": max(filter(None, (facts["event_time"] for facts in known.values())), default=None),
+    }
+
+
+def _column(name: str, kind: ColumnType) -> dict[str, Any]:
+    document: dict[str, Any] = {"name": name, "type": kind.kind, "nullable": kind.nullable}
+    if kind.precision is not None:
+        document |= {"precision": kind.precision, "scale": kind.scale or 0}
+    return document
+
+
+def _edges(live: Live) -> list[dict[str, Any]]:
+    found: dict[tuple[Any, ...], set[str]] = {}
+    for version in live.views.values():
+        assert isinstance(version.model, ViewModel)
+        for path in version.model.paths:
+            for edge in path:
+                identity = (edge.source, edge.source_columns, edge.kind, edge.target, edge.target_columns)
+                found.setdefault(identity, set()).add(version.name)
+    return [
+        {
+            "kind": kind,
+            "from": {"entity": source, "columns": list(source_columns)},
+            "to": {"entity": target, "columns": list(target_columns)},
+            "views": sorted(names),
+        }
+        for (source, source_columns, kind, target, target_columns), names in sorted(found.items())
+    ]

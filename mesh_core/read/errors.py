@@ -1,0 +1,88 @@
+"""Why a read cannot be answered. Each is a kind of problem that the API names in its answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from mesh_core.errors import DependencyUnavailable, MeshError, UsageError
+
+
+class ReadError(MeshError):
+    """A read cannot be answered."""
+
+
+class NotFound(ReadError):
+    """There is nothing of that name."""
+
+
+class ViewNotFound(NotFound):
+    """There is no such view."""
+
+
+class RowNotFound(NotFound):
+    """There is no row with that key."""
+
+
+class WorkflowNotFound(NotFound):
+    """There is no such workflow."""
+
+
+class RequestError(ReadError, UsageError):
+    """The request cannot be understood."""
+
+
+class UnknownParameter(RequestError):
+    """A parameter is neither one of the route nor a column of the view."""
+
+
+class InvalidParameter(RequestError):
+    """A parameter's value cannot be used."""
+
+
+class InvalidValue(RequestError):
+    """A value is not of its column's type."""
+
+
+class InvalidKey(RequestError):
+    """The key is not one of this view."""
+
+
+class InvalidCursor(RequestError):
+    """The cursor was not made here."""
+
+
+class CursorExpired(ReadError):
+    """The cursor belongs to a version that no longer serves."""
+
+
+class NotMigrated(ReadError):
+    """The database has no control schema."""
+
+    exit_status = 3
+
+
+class NotDeployed(ReadError):
+    """Nothing is deployed yet."""
+
+    exit_status = 3
+
+
+class ReadUnavailable(DependencyUnavailable, ReadError):
+    """Postgres cannot be reached."""
+
+
+class ReadTimeout(ReadUnavailable):
+    """The read took too long."""
+
+
+def nearest(name: str, names: Iterable[str]) -> str:
+    """`Did you mean …? ` with the most similar of `names`, or nothing."""
+    found = get_close_matches(name, list(names), n=1, cutoff=0.5)
+    return f"Did you mean {found[0]}? " if found else ""
+
+
+def listing(names: Iterable[str], limit: int = 20) -> str:
+    """`names` for a sentence: in order, comma-separated, bounded."""
+    known = list(names)
+    return ", ".join(known[:limit]) + (", …" if len(known) > limit else "") if known else "none"

@@ -1,0 +1,139 @@
+"""The state of a mesh as its database tells it: versions, checkpoints, dead letters, what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+
+import psycopg
+from alembic.script import ScriptDirectory
+from psycopg.rows import class_row
+
+from mesh_core.log.position import Position, TopicPartition
+from mesh_core.read.compiler import Statement
+from mesh_core.read.database import Database
+from mesh_core.read.errors import NotMigrated, ReadError, ReadUnavailable
+from mesh_core.store.migrate import SCRIPTS
+
+
+@dataclass(frozen=True)
+class VersionStatus:
+    """A version of an entity or a view that is not yet pruned."""
+
+    kind: str
+    name: str
+    number: int
+    state: str
+    topics: list[str]
+    created_at: datetime
+    live_at: datetime | None
+
+
+@dataclass(frozen=True)
+class CheckpointStatus:
+    """A live checkpoint with its counters; consumed = applied + ignored + dead_lettered + parked."""
+
+    topic: str
+    partition: int
+    next_offset: int
+    consumed: int
+    applied: int
+    ignored: int
+    dead_lettered: int
+    parked: int
+    event_time: datetime | None
+    updated_at: datetime
+    halted_reason: str | None
+
+
+@dataclass(frozen=True)
+class HeldStatus:
+    """How many events of a topic are held (`dead` or `parked`) for a reason."""
+
+    topic: str
+    status: str
+    reason: str
+    events: int
+
+
+@dataclass(frozen=True)
+class MeshStatus:
+    """All of it, of one snapshot."""
+
+    generation: int
+    versions: Sequence[VersionStatus]
+    checkpoints: Sequence[CheckpointStatus]
+    held: Sequence[HeldStatus]
+
+    @property
+    def position(self) -> Position:
+        """What the live versions have applied; compare it with Kafka's end offsets for the lag in events."""
+        return Position(
+            {TopicPartition(row.topic, row.partition): row.next_offset for row in self.checkpoints}
+        )
+
+
+def mesh_status(database_url: str) -> MeshStatus:
+    """The status now. Raises ReadUnavailable or NotMigrated."""
+    try:
+        with psycopg.connect(database_url, connect_timeout=5) as connection:
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            found = connection.execute("SELECT value FROM mesh.generation WHERE id = 1").fetchone()
+            with connection.cursor(row_factory=class_row(VersionStatus)) as cursor:
+                versions = cursor.execute(
+                    "SELECT kind, name, number, state, topics, created_at, live_at FROM mesh.versions "
+                    "ORDER BY kind, name, number"
+                ).fetchall()
+            with connection.cursor(row_factory=class_row(CheckpointStatus)) as cursor:
+                checkpoints = cursor.execute(
+                    "SELECT topic, partition, next_offset, consumed, applied, ignored, dead_lettered, "
+                    "parked, event_time, updated_at, halted_reason FROM mesh.checkpoints WHERE build = 0 "
+                    "ORDER BY topic, partition"
+                ).fetchall()
+            with connection.cursor(row_factory=class_row(HeldStatus)) as cursor:
+                held = cursor.execute(
+                    "SELECT topic, status, reason, count(*) AS events FROM mesh.held_events "
+                    "GROUP BY topic, status, reason ORDER BY topic, status, reason"
+                ).fetchall()
+    except psycopg.errors.UndefinedTable:
+        raise NotMigrated(remedy="Run mesh migrate, then mesh deploy.") from None
+    except psycopg.OperationalError as error:
+        raise ReadUnavailable(
+            f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}.",
+            remedy="Check that Postgres runs and MESH_DATABASE_URL is right.",
+        ) from error
+    return MeshStatus(found[0] if found else 0, versions, checkpoints, held)
+
+
+_READINESS = b"""
+SELECT (SELECT version_num FROM mesh.alembic_version),
+       (SELECT array_agg(name) FROM mesh.versions WHERE state = 'live'),
+       (SELECT array_agg(topic || '[' || partition || ']: ' || halted_reason ORDER BY topic, partition)
+        FROM mesh.checkpoints WHERE build = 0 AND halted_reason IS NOT NULL)
+"""
+
+
+async def unready(database: Database, declared: Collection[str]) -> list[str]:
+    """Why reads cannot be trusted, a sentence each; empty when they can.
+
+    `declared` are the names of entities and views that should be deployed.
+    """
+    try:
+        revision, live, halted = (await database.fetch(Statement(_READINESS, ())))[0]
+    except ReadError as error:
+        return [str(error)]
+    reasons = []
+    if revision != (newest := _newest_revision()):
+        reasons.append(f"The control schema is at {revision}, not {newest}. Run mesh migrate.")
+    if missing := sorted(set(declared) - set(live or ())):
+        reasons.append(f"Not deployed: {', '.join(missing)}. Run mesh deploy.")
+    reasons += [f"Halted: {reason}" for reason in halted or ()]
+    return reasons
+
+
+@cache
+def _newest_revision() -> str | None:
+    return ScriptDirectory(str(SCRIPTS)).get_current_head()
