@@ -14,6 +14,8 @@ from mesh_core.log.interface import Delivered, Headers
 MAX_MESSAGE_BYTES = 1_000_000
 """The largest message that any driver sends: key, value and headers before compression."""
 
+PUBLISH_AGAIN = "Publish it again under the same id."
+
 _MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -74,7 +76,7 @@ class Outstanding:
         with self._lock:
             given_up, self._queue, self._bytes = self._queue, deque(), 0
         for _, _, future in given_up:
-            settle(future, DeliveryTimeout(remedy="Publish it again: an event keeps its id."))
+            settle(future, DeliveryTimeout(remedy=PUBLISH_AGAIN))
 
     def _oldest(self) -> tuple[float, Future[Delivered]] | None:
         with self._lock:

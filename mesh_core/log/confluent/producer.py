@@ -22,7 +22,7 @@ from mesh_core.log.errors import (
 )
 from mesh_core.log.interface import Delivered, Headers
 from mesh_core.log.lifetime import Closing
-from mesh_core.log.outstanding import Outstanding, check_size, settle
+from mesh_core.log.outstanding import PUBLISH_AGAIN, Outstanding, check_size, settle
 from mesh_core.log.position import TopicPartition
 
 _CLOSING = 5.0
@@ -145,7 +145,7 @@ def _problem(topic: str, error: Any) -> LogError | LogUnavailable:
     if code == KafkaError.MSG_SIZE_TOO_LARGE:
         return MessageTooLarge(f"The broker refused a message for topic {topic} as too large: {error}")
     if code in (KafkaError._MSG_TIMED_OUT, KafkaError._PURGE_QUEUE, KafkaError._PURGE_INFLIGHT):
-        return DeliveryTimeout(remedy="Publish it again: an event keeps its id.")
+        return DeliveryTimeout(remedy=PUBLISH_AGAIN)
     if isinstance(error, BufferError) or (isinstance(error, KafkaError) and error.retriable()):
         return LogUnavailable(f"Kafka did not take a record for topic {topic}: {error}")
     return DeliveryFailed(f"Kafka refused a record for topic {topic}: {error}")

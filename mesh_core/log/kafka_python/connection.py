@@ -14,8 +14,10 @@ from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogError, LogUnavailable
 from mesh_core.log.reach import reachable
 
-# It logs every refused connection and every rebalance at INFO and WARNING.
+# It logs every rebalance at WARNING, and while the broker is down several ERRORs a second.
 logging.getLogger("kafka").setLevel(logging.ERROR)
+for name in ("kafka.net", "kafka.cluster"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def connection(config: KafkaConfig) -> dict[str, Any]:

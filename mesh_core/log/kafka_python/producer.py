@@ -23,12 +23,13 @@ from mesh_core.log.errors import (
 from mesh_core.log.interface import Delivered, Headers
 from mesh_core.log.kafka_python.connection import build
 from mesh_core.log.lifetime import Closing
-from mesh_core.log.outstanding import Outstanding, check_size, settle
+from mesh_core.log.outstanding import PUBLISH_AGAIN, Outstanding, check_size, settle
 from mesh_core.log.position import TopicPartition
 from mesh_core.log.reach import reachable
 
 _NEVER_MS = 24 * 3600 * 1000
 _CLOSING = 5.0
+_ENDING = 2.0
 _WATCH = 0.25
 
 
@@ -113,11 +114,7 @@ class KafkaPythonProducer(Closing):
             self.flush(_CLOSING)
         self._closed.set()
         self._watcher.join()
-        with self._lock:
-            kafka, self._kafka = self._kafka, None
-        if kafka is not None:
-            kafka.close(timeout=1)
-        self._outstanding.fail_all()
+        self._drop()
 
     def _current(self) -> Any:
         with self._lock:
@@ -130,11 +127,19 @@ class KafkaPythonProducer(Closing):
     def _watch(self) -> None:
         while not self._closed.wait(_WATCH):
             if self._outstanding.overdue():
-                with self._lock:
-                    wedged, self._kafka = self._kafka, None
-                self._outstanding.fail_all()
-                if wedged is not None:
-                    wedged.close(timeout=0)
+                self._drop()
+
+    def _drop(self) -> None:
+        with self._lock:  # nothing is sent by another producer before this one is dead
+            kafka, self._kafka = self._kafka, None
+            if kafka is not None:
+                # close() alone flushes first, and if that takes too long raises with the sender at work: it
+                # would deliver records later, behind those of the next producer.
+                kafka._sender.force_close()
+                kafka._sender.join(_ENDING)
+                with contextlib.suppress(kafka_errors.KafkaError):
+                    kafka.close(timeout=0)
+            self._outstanding.fail_all()
 
 
 def _settled(future: Future[Delivered], topic: str, outcome: Any) -> None:
@@ -153,6 +158,8 @@ def _problem(topic: str, error: Exception) -> LogError | LogUnavailable:
         return _missing(topic)
     if isinstance(error, (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)):
         return MessageTooLarge(f"The broker refused a message for topic {topic} as too large: {error}")
+    if isinstance(error, kafka_errors.IllegalStateError):
+        return DeliveryTimeout(remedy=PUBLISH_AGAIN)  # by _drop
     if getattr(error, "retriable", False):
         return LogUnavailable(f"Kafka did not take a record for topic {topic}: {error}")
     return DeliveryFailed(f"Kafka refused a record for topic {topic}: {error}")
