@@ -48,7 +48,9 @@ versions = Table(
     Column("relation", Text, nullable=False, comment="the physical table in schema data"),
     Column("fingerprint", Text, nullable=False),
     Column("declaration", JSONB, nullable=False, comment="EntityModel or ViewModel as plain JSON"),
-    Column("reads", JSONB, nullable=False, server_default=text("'{}'"), comment="a view: entity -> version id"),
+    Column(
+        "reads", JSONB, nullable=False, server_default=text("'{}'"), comment="a view: entity -> version id"
+    ),
     Column("topics", ARRAY(Text), nullable=False, comment="topics that feed it"),
     Column("state", Text, nullable=False, comment="building, live, previous"),
     Column("created_at", _time, nullable=False, server_default=_now),
@@ -60,7 +62,13 @@ versions = Table(
 checkpoints = Table(
     "checkpoints",
     metadata,
-    Column("build", Integer, primary_key=True, server_default=text("0"), comment="0, or the building entity's version id"),
+    Column(
+        "build",
+        Integer,
+        primary_key=True,
+        server_default=text("0"),
+        comment="0, or the building entity's version id",
+    ),
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("next_offset", BigInteger, nullable=False),
@@ -97,6 +105,13 @@ held_events = Table(
     Column("event_type", Text),
     Column("event_id", Text),
     Column("attempts", Integer, nullable=False, server_default=text("1")),
+    Column(
+        "otherwise",
+        Text,
+        nullable=False,
+        server_default=text("'ignored'"),
+        comment="what it came to for versions that do not hold it",
+    ),
     Column("held_at", _time, nullable=False, server_default=_now),
     Index("held_events_by_key", "topic", "partition", "record_key"),
     comment="Dead letters and the events parked behind them, whole.",

@@ -42,7 +42,9 @@ def migrate(database_url: str) -> str:
             connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
             connection.commit()
     if reached != newest:
-        raise MigrationFailed(f"The control schema is at {reached}, not {newest}.", remedy="Run mesh migrate again.")
+        raise MigrationFailed(
+            f"The control schema is at {reached}, not {newest}.", remedy="Run mesh migrate again."
+        )
     return str(reached)
 
 

@@ -86,12 +86,14 @@ STATEMENTS = (
         event_type TEXT,
         event_id TEXT,
         attempts INTEGER DEFAULT 1 NOT NULL,
+        otherwise TEXT DEFAULT 'ignored' NOT NULL,
         held_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
         PRIMARY KEY (topic, partition, "offset", version_id)
     )""",
     'CREATE INDEX held_events_by_key ON mesh.held_events (topic, partition, record_key)',
     "COMMENT ON TABLE mesh.held_events IS 'Dead letters and the events parked behind them, whole.'",
     "COMMENT ON COLUMN mesh.held_events.version_id IS 'entity version; 0 for all of the topic'",
+    "COMMENT ON COLUMN mesh.held_events.otherwise IS 'what it came to for versions that do not hold it'",
     "COMMENT ON COLUMN mesh.held_events.status IS 'dead (a dead letter) or parked (held behind one)'",
     "COMMENT ON COLUMN mesh.held_events.timestamp IS 'milliseconds since 1970'",
     """CREATE TABLE mesh.recent_ids (

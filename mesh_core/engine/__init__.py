@@ -1,0 +1,1 @@
+"""The loops: projector, deploy, check. They turn the log into rows."""

@@ -1,0 +1,25 @@
+"""Errors of the engine."""
+
+from __future__ import annotations
+
+from mesh_core.errors import MeshError
+
+
+class EngineError(MeshError):
+    """The engine cannot go on."""
+
+
+class PlanChanged(EngineError):
+    """Versions changed since the plan was made; decode and apply again with the new one."""
+
+
+class Halted(EngineError):
+    """A topic cannot be read on without losing or doubling something."""
+
+    def __init__(self, topic: str, message: str, remedy: str) -> None:
+        super().__init__(message, remedy=remedy)
+        self.topic = topic
+
+
+class DeployRefused(EngineError):
+    """The deploy would harm what serves."""

@@ -1,0 +1,99 @@
+"""From records to decoded events. Whether one is refused depends on that record alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mesh_core.contracts.decoding import TopicDecoder
+from mesh_core.log.cloudevents import structured_from_binary
+from mesh_core.log.interface import Chunk, Headers
+from mesh_core.log.position import TopicPartition
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.event import Contract
+
+
+@dataclass(frozen=True, slots=True)
+class Tombstone:
+    """A record without a value, of a topic with an entity that takes it as a delete."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """A chunk and what its records say: an event struct, a Refusal, an Unknown or a Tombstone each.
+
+    `start` is the checkpoint that the chunk continues from.
+    """
+
+    chunk: Chunk
+    items: list[Any]
+    start: int
+
+    @property
+    def partition(self) -> TopicPartition:
+        return self.chunk.partition
+
+    def part(self, first: int, end: int) -> Batch:
+        """Records first..end of this batch, as a batch of its own."""
+        chunk = self.chunk
+        last = end == len(chunk.offsets)
+        return Batch(
+            Chunk(
+                chunk.partition,
+                chunk.keys[first:end],
+                chunk.values[first:end],
+                chunk.offsets[first:end],
+                chunk.timestamps[first:end],
+                chunk.headers[first:end],
+                chunk.next_offset if last else chunk.offsets[end - 1] + 1,
+            ),
+            self.items[first:end],
+            self.start if first == 0 else chunk.offsets[first - 1] + 1,
+        )
+
+
+class Intake:
+    """Decodes the records of all topics by the contracts that the catalog knows."""
+
+    def __init__(self, entities: Iterable[EntityModel], contracts: Iterable[Contract]) -> None:
+        by_topic: dict[str, dict[str, Contract]] = {}
+        self.tombstones: set[str] = set()
+        for contract in contracts:
+            by_topic.setdefault(contract.topic, {})[contract.type] = contract
+        for entity in entities:
+            if entity.tombstones:
+                self.tombstones.add(entity.topic)
+            for fold in entity.folds:
+                by_topic.setdefault(entity.topic, {})[fold.contract.type] = fold.contract
+        self.decoders = {topic: TopicDecoder(found.values()) for topic, found in by_topic.items()}
+
+    def struct_types(self, topic: str) -> dict[type, str]:
+        """Event types by the struct that the topic's decoder makes of them."""
+        return {struct: name for name, struct in self.decoders[topic].struct_of.items()}
+
+    def read(self, topic: str, value: bytes | None, headers: Headers = ()) -> Any:
+        """What one record says."""
+        if headers and value is not None:
+            value = structured_value(headers, value)
+        if value is None and topic in self.tombstones:
+            return Tombstone()
+        return self.decoders[topic].read(value)
+
+    def batch(self, chunk: Chunk, start: int) -> Batch:
+        """Decode a chunk."""
+        topic = chunk.partition.topic
+        values: Sequence[bytes | None] = chunk.values
+        if chunk.headers or topic in self.tombstones:
+            headers = chunk.headers or [()] * len(values)
+            items = [self.read(topic, value, of) for value, of in zip(values, headers, strict=True)]
+        else:
+            items = list(map(self.decoders[topic].read, values))
+        return Batch(chunk, items, start)
+
+
+def structured_value(headers: Headers, value: bytes) -> bytes:
+    """The structured form of a record: a binary-mode CloudEvent has its attributes in headers."""
+    if any(name == "ce_specversion" for name, _ in headers):
+        return structured_from_binary(headers, value)
+    return value

@@ -1,0 +1,390 @@
+"""The projector: turns events into rows, until it is told to stop."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+import psycopg
+
+from mesh_core.engine.backoff import Backoff
+from mesh_core.engine.errors import EngineError, PlanChanged
+from mesh_core.engine.folding import Router
+from mesh_core.engine.gathering import Gatherer
+from mesh_core.engine.guard import topic_problem
+from mesh_core.engine.intake import Batch, Intake
+from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.transaction import Applied, Applier
+from mesh_core.errors import DependencyUnavailable
+from mesh_core.log.errors import LogUnavailable, OffsetOutOfRange
+from mesh_core.log.interface import Chunk, Consumer, Driver
+from mesh_core.log.position import Position, TopicPartition
+from mesh_core.model.builtin import BUILT_IN_EVENTS
+from mesh_core.settings import Settings
+from mesh_core.store import checkpoints, versions
+from mesh_core.store.errors import Fenced, ForeignPartition, NotDeployed
+from mesh_core.telemetry import get_logger, metrics, process_span, stage
+
+CHECK_SECONDS = 5.0
+log = get_logger(__name__)
+
+
+class Projector:
+    """Reads the partitions that the group gives it, and applies them batch by batch.
+
+    One thread runs it; `stop` may be called from any other, or from a signal handler.
+    """
+
+    def __init__(self, settings: Settings, database_url: str, driver: Driver) -> None:
+        self._settings, self._url, self._driver = settings, database_url, driver
+        self._stopping = threading.Event()
+        self._connection: psycopg.Connection[Any] | None = None
+        self._applier: Applier | None = None
+        self._consumer: Consumer | None = None
+        self._positions: dict[TopicPartition, int] = {}
+        self._fences: dict[TopicPartition, int] = {}
+        self._halted: dict[str, str] = {}
+        self._backoff = Backoff()
+        self._next_check = 0.0
+
+    def stop(self) -> None:
+        """Finish the current batch, then leave the group."""
+        self._stopping.set()
+
+    def run(self, until: Position | None = None) -> None:
+        """Project until `stop`, or until the owned partitions have reached `until`.
+
+        Raises NotDeployed when there is nothing to keep up, and whatever is neither bad data nor a passing fault.
+        """
+        self._connect()
+        gatherer = Gatherer(self._settings.projector_batch_min, self._settings.projector_batch_max)
+        consumer = self._driver.consumer(self._settings.group, self._settings.projector_instance_id)
+        self._consumer = consumer
+        try:
+            consumer.subscribe(self._plan_topics(), _Listener(self))
+            while not self._stopping.is_set() and not (until and self._reached(until)):
+                try:
+                    with stage("poll"):
+                        chunks = gatherer.gather(consumer, self._settings.projector_poll_seconds)
+                except OffsetOutOfRange as error:
+                    self._halt(error.partition.topic, str(error))
+                    continue
+                self._apply(chunks)
+                self._check()
+        finally:
+            consumer.close()
+            if self._connection is not None:
+                self._connection.close()
+
+    def run_until_caught_up(self) -> None:
+        """Project all that is in the log now, then return; for tests, the demo and one-off runs."""
+        self._connect()
+        assert self._connection is not None
+        partitions = list(checkpoints.read(self._connection, self._plan_topics()))
+        consumer = self._driver.consumer(None)
+        try:
+            ends = consumer.end_offsets(partitions)
+        finally:
+            consumer.close()
+        self.run(Position(ends))
+
+    @property
+    def halted(self) -> Mapping[str, str]:
+        """Halted topics and why."""
+        return dict(self._halted)
+
+    def _reached(self, until: Position) -> bool:
+        return all(
+            self._positions.get(partition, -1) >= offset or partition.topic in self._halted
+            for partition, offset in until.offsets.items()
+        )
+
+    # ---- the plan
+
+    def _plan_topics(self) -> tuple[str, ...]:
+        assert self._applier is not None
+        return self._applier.plan.topics
+
+    def _connect(self) -> None:
+        """Open the connection and make the plan, waiting for Postgres as long as it takes."""
+        while True:
+            try:
+                if self._connection is not None:
+                    self._connection.close()
+                self._connection = psycopg.connect(
+                    self._url, autocommit=True, application_name="mesh projector"
+                )
+                self._connection.execute("SET jit = off")
+                self._load_plan()
+                self._backoff.reset()
+                return
+            except psycopg.Error as error:
+                if fault_of(error) != "passing" or self._stopping.is_set():
+                    raise
+                self._wait("postgres", error)
+
+    def _load_plan(self) -> None:
+        assert self._connection is not None
+        plan = versions.live_plan(self._connection)
+        if not plan.entities:
+            raise NotDeployed(
+                "Nothing is deployed, so there is nothing to project.", remedy="Run mesh deploy first."
+            )
+        models = [version.model for version in plan.entities.values()]
+        intake = Intake(models, [event.contract for event in BUILT_IN_EVENTS])
+        self._applier = Applier(self._connection, plan, Router(plan.entities, intake), self._fences)
+        self._applier.prepare()
+        log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
+
+    def _wait(self, cause: str, error: BaseException) -> None:
+        metrics.RETRIES.labels(cause).inc()
+        seconds = self._backoff.next()
+        log.warning("waiting", cause=cause, error=str(error).split("\n")[0], seconds=round(seconds, 2))
+        self._stopping.wait(seconds)
+
+    # ---- batches
+
+    def _apply(self, chunks: Sequence[Chunk]) -> None:
+        """Apply what was polled, whatever it takes: passing faults are waited for."""
+        chunks = [
+            chunk
+            for chunk in chunks
+            if chunk.partition in self._positions and chunk.partition.topic not in self._halted
+        ]
+        while chunks and not self._stopping.is_set():
+            assert self._applier is not None
+            try:
+                with stage("decode"):
+                    batches = [
+                        self._applier.router.intake.batch(c, self._positions[c.partition]) for c in chunks
+                    ]
+                with process_span(chunks[0].partition.topic, records=sum(len(c.offsets) for c in chunks)):
+                    self._applied(apply_resiliently(self._applier, batches), batches)
+                self._backoff.reset()
+                return
+            except PlanChanged:
+                self._load_plan()
+                self._subscribe_anew()
+            except ForeignPartition as error:
+                topic = error.topic
+                self._reposition()
+                self._halt(topic, str(error))
+            except Fenced as error:
+                log.warning("fenced", error=str(error))
+                self._reposition()
+            except psycopg.Error as error:
+                if fault_of(error) != "passing":
+                    raise
+                self._wait("postgres", error)
+                self._connect()
+                self._reposition()
+            chunks = self._still_ours(chunks)
+
+    def _still_ours(self, chunks: Sequence[Chunk]) -> list[Chunk]:
+        """Of chunks that failed, those that still continue from our checkpoints."""
+        kept = []
+        for chunk in chunks:
+            at = self._positions.get(chunk.partition)
+            if at is None or chunk.partition.topic in self._halted:
+                continue
+            if chunk.next_offset <= at:
+                continue  # it was committed, though we did not hear so
+            skipped = sum(offset < at for offset in chunk.offsets)
+            if skipped:
+                chunk = Batch(chunk, list(chunk.offsets), at).part(skipped, len(chunk.offsets)).chunk
+            kept.append(chunk)
+        return kept
+
+    def _applied(self, done: Applied, batches: Sequence[Batch]) -> None:
+        for partition, offset in done.positions.items():
+            if partition in self._positions:
+                self._positions[partition] = max(offset, self._positions[partition])
+        counters = {
+            "consumed": metrics.CONSUMED,
+            "applied": metrics.APPLIED,
+            "ignored": metrics.IGNORED,
+            "dead_lettered": metrics.DEAD_LETTERED,
+            "parked": metrics.PARKED,
+        }
+        for partition, counts in done.counts.items():
+            for name, counter in counters.items():
+                counter.labels(partition.topic).inc(max(0, getattr(counts, name)))
+            if counts.dead_lettered > 0:
+                log.warning(
+                    "dead letters",
+                    topic=partition.topic,
+                    partition=partition.partition,
+                    count=counts.dead_lettered,
+                )
+        metrics.BATCH_RECORDS.observe(sum(len(batch.items) for batch in batches))
+
+    # ---- ownership
+
+    def take(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Own these partitions from now on; where to start each. Halts topics that are not what they were."""
+        connection = self._connected()
+        found = checkpoints.take_over(connection, partitions)
+        facts = self._driver_facts({partition.topic for partition in partitions})
+        assert self._consumer is not None
+        starts = self._consumer.beginning_offsets(list(partitions))
+        ends = self._consumer.end_offsets(list(partitions))
+        for topic in sorted({partition.topic for partition in partitions}):
+            rows = [row for partition, row in found.items() if partition.topic == topic]
+            missing = [p for p in partitions if p.topic == topic and p not in found]
+            problem = topic_problem(topic, facts.get(topic), rows, starts, ends)
+            if missing and problem is None:
+                problem = (
+                    f"The topic {topic} has partitions without a checkpoint: {', '.join(map(str, missing))}."
+                )
+            if problem:
+                self._halt(topic, problem, pause=False)
+            else:
+                self._halted.pop(topic, None)
+                checkpoints.resume(connection, topic)
+        for partition, row in found.items():
+            self._positions[partition], self._fences[partition] = row.next_offset, row.fence
+        metrics.REBALANCES.labels("assigned").inc()
+        log.info("assigned", partitions=[str(partition) for partition in sorted(partitions)])
+        return {p: self._start(p, starts, ends) for p in partitions}
+
+    def _start(
+        self,
+        partition: TopicPartition,
+        starts: Mapping[TopicPartition, int],
+        ends: Mapping[TopicPartition, int],
+    ) -> int:
+        """The checkpoint; where a halted topic no longer has it, its nearest offset, of which nothing is read."""
+        wanted = self._positions.get(partition, starts.get(partition, 0))
+        return min(max(wanted, starts.get(partition, 0)), ends.get(partition, wanted))
+
+    def release(self, partitions: Collection[TopicPartition], change: str) -> None:
+        """Let go of these partitions."""
+        for partition in partitions:
+            self._positions.pop(partition, None)
+            self._fences.pop(partition, None)
+        metrics.REBALANCES.labels(change).inc()
+        log.info(change, partitions=[str(partition) for partition in sorted(partitions)])
+
+    def _reposition(self) -> None:
+        """Ask the checkpoints where we stand; let go of partitions that another projector took."""
+        assert self._consumer is not None
+        connection = self._connected()
+        rows = checkpoints.read(connection, {partition.topic for partition in self._positions})
+        lost = [p for p, fence in self._fences.items() if p not in rows or rows[p].fence != fence]
+        if lost:
+            self._consumer.pause(lost)
+            self.release(lost, "fenced")
+        for partition in self._positions:
+            self._positions[partition] = rows[partition].next_offset
+
+    def _subscribe_anew(self) -> None:
+        """After a deploy: read the topics of the new plan too."""
+        assert self._consumer is not None
+        self._consumer.subscribe(self._plan_topics(), _Listener(self))
+
+    def _connected(self) -> psycopg.Connection[Any]:
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            self._connect()
+        assert self._connection is not None
+        return self._connection
+
+    def _driver_facts(self, topics: Collection[str]) -> Mapping[str, Any]:
+        admin = self._driver.admin()
+        try:
+            return admin.describe(sorted(topics))
+        finally:
+            admin.close()
+
+    # ---- halts and checks
+
+    def _halt(self, topic: str, reason: str, *, pause: bool = True) -> None:
+        """Stop reading a topic and say so; everything else goes on."""
+        if self._halted.get(topic) == reason:
+            return
+        self._halted[topic] = reason
+        checkpoints.halt(self._connected(), topic, reason)
+        mine = [partition for partition in self._positions if partition.topic == topic]
+        metrics.HALTED.labels(topic).set(len(mine))
+        log.error("halted", topic=topic, reason=reason)
+        if pause and self._consumer is not None:
+            self._consumer.pause(mine)
+
+    def _check(self) -> None:
+        """Every few seconds: are the topics what they were, how far behind are we, who else may know."""
+        now = time.monotonic()
+        if now < self._next_check or not self._positions or self._consumer is None:
+            return
+        self._next_check = now + CHECK_SECONDS
+        mine = list(self._positions)
+        for topic in self._halted:  # a rebalance may have forgotten what was paused
+            self._consumer.pause([partition for partition in mine if partition.topic == topic])
+        try:
+            facts = self._driver_facts({partition.topic for partition in mine})
+            starts, ends = self._consumer.beginning_offsets(mine), self._consumer.end_offsets(mine)
+            rows = checkpoints.read(self._connected(), {partition.topic for partition in mine})
+        except (LogUnavailable, psycopg.OperationalError) as error:
+            log.warning("cannot check the topics", error=str(error).split("\n")[0])
+            return
+        except DependencyUnavailable as error:
+            raise EngineError(str(error)) from error
+        for topic in {partition.topic for partition in mine} - set(self._halted):
+            owned = [
+                row
+                for partition, row in rows.items()
+                if partition.topic == topic and partition in self._positions
+            ]
+            if problem := topic_problem(topic, facts.get(topic), owned, starts, ends):
+                self._halt(topic, problem)
+        self._limit_dead_letters()
+        self._measure(ends)
+        self._consumer.commit_hint(Position(dict(self._positions)))
+
+    def _limit_dead_letters(self) -> None:
+        rows = self._connected().execute(
+            'SELECT topic, count(DISTINCT ("partition", "offset")) FROM mesh.held_events WHERE status = \'dead\' '
+            "AND topic = ANY(%s) GROUP BY topic",
+            (list({partition.topic for partition in self._positions}),),
+        )
+        for topic, count in rows.fetchall():
+            if count > self._settings.dead_letter_limit and topic not in self._halted:
+                self._halt(
+                    topic,
+                    f"{count} dead letters are more than MESH_DEAD_LETTER_LIMIT={self._settings.dead_letter_limit}: "
+                    "something is wrong with the topic itself, not with single events.",
+                )
+
+    def _measure(self, ends: Mapping[TopicPartition, int]) -> None:
+        connection = self._connected()
+        times = {
+            TopicPartition(topic, partition): seconds
+            for topic, partition, seconds in connection.execute(
+                'SELECT topic, "partition", extract(epoch FROM clock_timestamp() - event_time)::float8 '
+                "FROM mesh.checkpoints WHERE build = 0 AND event_time IS NOT NULL"
+            ).fetchall()
+        }
+        for partition, offset in self._positions.items():
+            behind = max(0, ends.get(partition, offset) - offset)
+            labels = (partition.topic, str(partition.partition))
+            metrics.LAG_EVENTS.labels(*labels).set(behind)
+            metrics.LAG_SECONDS.labels(*labels).set(max(0.0, times.get(partition, 0.0)) if behind else 0.0)
+
+
+class _Listener:
+    """Tells the projector which partitions the group gave it."""
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> Mapping[TopicPartition, int]:
+        """See AssignmentListener."""
+        return self._projector.take(partitions) if partitions else {}
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        """See AssignmentListener."""
+        self._projector.release(partitions, "revoked")
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        """See AssignmentListener."""
+        self._projector.release(partitions, "lost")

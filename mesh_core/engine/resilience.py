@@ -1,0 +1,99 @@
+"""What an error of Postgres means for a batch: bad data, a passing fault, or something to stop for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import psycopg
+
+from mesh_core.engine.intake import Batch
+from mesh_core.engine.folding import decision_in
+from mesh_core.engine.transaction import Applied, Applier, Refused
+from mesh_core.log.position import TopicPartition
+from mesh_core.model.builtin import MESH_TOPIC
+from mesh_core.store.checkpoints import Counts
+
+DATA_CLASSES = ("22", "23", "54")
+PASSING_CLASSES = ("08", "40", "53", "55", "57")
+Fault = Literal["data", "passing", "fatal"]
+
+
+def fault_of(error: BaseException) -> Fault:
+    """What to do about an error: SQLSTATE classes 22, 23, 54 are bad data, 08, 40, 53, 55, 57 pass.
+
+    A DataError without SQLSTATE (NUL) and a lone surrogate, which the driver itself refuses, are bad data; an
+    OperationalError without one is a lost connection.
+    """
+    if isinstance(error, UnicodeEncodeError):
+        return "data"
+    if not isinstance(error, psycopg.Error):
+        return "fatal"
+    if error.sqlstate is None:
+        if isinstance(error, psycopg.DataError):
+            return "data"
+        return "passing" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else "fatal"
+    if error.sqlstate[:2] in DATA_CLASSES:
+        return "data"
+    return "passing" if error.sqlstate[:2] in PASSING_CLASSES else "fatal"
+
+
+def apply_resiliently(applier: Applier, batches: Sequence[Batch]) -> Applied:
+    """Apply batches, in as many transactions as it takes.
+
+    A batch that Postgres refuses as bad data is halved until the record to blame stands alone; that becomes a
+    dead letter. Decisions on dead letters each have a transaction of their own. Raises what is not bad data;
+    transactions before it are committed then, so the caller asks the checkpoints where it stands.
+    """
+    positions: dict[TopicPartition, int] = {}
+    counts: dict[TopicPartition, Counts] = {}
+    for group in _groups(batches, applier):
+        for done in _halving(applier, group):
+            positions.update(done.positions)
+            for partition, more in done.counts.items():
+                total = counts.setdefault(partition, Counts())
+                for outcome in ("consumed", "applied", "ignored", "dead_lettered", "parked"):
+                    total.add(outcome, getattr(more, outcome))
+    return Applied(positions, counts)
+
+
+def _groups(batches: Sequence[Batch], applier: Applier) -> list[list[Batch]]:
+    """One transaction for all, but each decision alone, so that it sees what was held before it."""
+    ordinary: list[Batch] = []
+    alone: list[list[Batch]] = []
+    for batch in batches:
+        cuts = [
+            n
+            for n, item in enumerate(batch.items)
+            if batch.partition.topic == MESH_TOPIC and decision_in(item, applier.router) is not None
+        ]
+        if not cuts:
+            ordinary.append(batch)
+            continue
+        edges = sorted({0, len(batch.items), *cuts, *(n + 1 for n in cuts)})
+        alone += [[batch.part(first, end)] for first, end in zip(edges, edges[1:], strict=False)]
+    return ([ordinary] if ordinary else []) + alone
+
+
+def _halving(applier: Applier, batches: list[Batch]) -> list[Applied]:
+    try:
+        return [applier.apply(batches)]
+    except (psycopg.Error, UnicodeEncodeError) as error:
+        if fault_of(error) != "data":
+            raise
+        if len(batches) > 1:
+            return [done for batch in batches for done in _halving(applier, [batch])]
+        (batch,) = batches
+        count = len(batch.items)
+        if count > 1:
+            middle = count // 2
+            return _halving(applier, [batch.part(0, middle)]) + _halving(applier, [batch.part(middle, count)])
+        if count == 0:
+            raise
+        state = getattr(error, "sqlstate", None) or "none"
+        cause = (
+            str(error).split("\n")[0].replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+        )
+        detail = f"Postgres refused it (SQLSTATE {state}): {cause}."
+        refused: Refused = {(batch.partition, batch.chunk.offsets[0]): ("refused_by_postgres", detail)}
+        return [applier.apply(batches, refused)]

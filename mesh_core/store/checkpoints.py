@@ -1,0 +1,162 @@
+"""Checkpoints: the position that versions have applied, one row per (topic, partition)."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+
+from mesh_core.log.interface import TopicFacts
+from mesh_core.log.position import Position, TopicPartition
+from mesh_core.store.versions import LIVE
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A row of mesh.checkpoints, as a projector needs it."""
+
+    partition: TopicPartition
+    next_offset: int
+    fence: int
+    topic_id: str
+    partitions: int
+    halted_reason: str | None
+
+
+@dataclass
+class Counts:
+    """Outcomes of records, each counted once: consumed = applied + ignored + dead_lettered + parked.
+
+    A retry moves a record from one outcome to another, so a count can be negative within a batch.
+    """
+
+    consumed: int = 0
+    applied: int = 0
+    ignored: int = 0
+    dead_lettered: int = 0
+    parked: int = 0
+
+    def add(self, outcome: str, count: int = 1) -> None:
+        setattr(self, outcome, getattr(self, outcome) + count)
+
+
+COLUMNS = 'topic, "partition", next_offset, fence, topic_id, partitions, halted_reason'
+
+
+def ensure(connection: psycopg.Connection[Any], facts: Iterable[TopicFacts], build: int = LIVE) -> None:
+    """Make the missing checkpoint rows of these topics, at offset 0."""
+    with connection.cursor() as cursor:
+        for topic in facts:
+            cursor.executemany(
+                'INSERT INTO mesh.checkpoints (build, topic, "partition", next_offset, topic_id, partitions) '
+                "VALUES (%s, %s, %s, 0, %s, %s) ON CONFLICT DO NOTHING",
+                [(build, topic.name, n, topic.topic_id, topic.partitions) for n in range(topic.partitions)],
+            )
+
+
+def read(
+    connection: psycopg.Connection[Any], topics: Collection[str], build: int = LIVE
+) -> dict[TopicPartition, Checkpoint]:
+    """The checkpoints of these topics, without locking them."""
+    rows = connection.execute(
+        f"SELECT {COLUMNS} FROM mesh.checkpoints WHERE build = %s AND topic = ANY(%s)", (build, list(topics))
+    ).fetchall()
+    return {found.partition: found for found in map(_checkpoint, rows)}
+
+
+def lock(
+    cursor: psycopg.Cursor[Any], partitions: Collection[TopicPartition], build: int = LIVE
+) -> dict[TopicPartition, Checkpoint]:
+    """The barrier: these rows FOR UPDATE in (topic, partition) order, held to the end of the transaction."""
+    wanted = sorted(partitions)
+    cursor.execute(
+        f'SELECT {COLUMNS} FROM mesh.checkpoints WHERE build = %s AND (topic, "partition") IN '
+        '(SELECT * FROM unnest(%s::text[], %s::int[])) ORDER BY topic, "partition" FOR UPDATE',
+        (build, [p.topic for p in wanted], [p.partition for p in wanted]),
+    )
+    return {found.partition: found for found in map(_checkpoint, cursor.fetchall())}
+
+
+def take_over(
+    connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
+) -> dict[TopicPartition, Checkpoint]:
+    """Raise the fence of these rows, so that whoever had them before cannot commit; the rows after it."""
+    with connection.cursor() as cursor:
+        lock(cursor, partitions, build)
+        wanted = sorted(partitions)
+        cursor.execute(
+            'UPDATE mesh.checkpoints SET fence = fence + 1 WHERE build = %s AND (topic, "partition") IN '
+            f"(SELECT * FROM unnest(%s::text[], %s::int[])) RETURNING {COLUMNS}",
+            (build, [p.topic for p in wanted], [p.partition for p in wanted]),
+        )
+        return {found.partition: found for found in map(_checkpoint, cursor.fetchall())}
+
+
+@dataclass
+class Advance:
+    """What a batch does to a checkpoint: where it stands after, and what became of the records."""
+
+    next_offset: int
+    counts: Counts
+    timestamp: int | None = None
+    """Milliseconds since 1970 of the newest record."""
+
+
+def advance(
+    cursor: psycopg.Cursor[Any], advances: Mapping[TopicPartition, Advance], build: int = LIVE
+) -> None:
+    """Write locked checkpoints at the end of their transaction."""
+    cursor.executemany(
+        "UPDATE mesh.checkpoints SET next_offset = %s, consumed = consumed + %s, applied = applied + %s, "
+        "ignored = ignored + %s, dead_lettered = dead_lettered + %s, parked = parked + %s, "
+        "event_time = greatest(event_time, %s), updated_at = clock_timestamp() "
+        'WHERE build = %s AND topic = %s AND "partition" = %s',
+        [
+            (
+                change.next_offset,
+                change.counts.consumed,
+                change.counts.applied,
+                change.counts.ignored,
+                change.counts.dead_lettered,
+                change.counts.parked,
+                None if change.timestamp is None else datetime.fromtimestamp(change.timestamp / 1000, UTC),
+                build,
+                partition.topic,
+                partition.partition,
+            )
+            for partition, change in sorted(advances.items())
+        ],
+    )
+
+
+def halt(connection: psycopg.Connection[Any], topic: str, reason: str) -> None:
+    """Mark all partitions of a topic as halted; its views are stale from now on, and say why."""
+    connection.execute(
+        "UPDATE mesh.checkpoints SET halted_reason = %s, halted_at = clock_timestamp() "
+        "WHERE topic = %s AND halted_reason IS DISTINCT FROM %s",
+        (reason, topic, reason),
+    )
+
+
+def resume(connection: psycopg.Connection[Any], topic: str) -> None:
+    """Forget that a topic was halted."""
+    connection.execute(
+        "UPDATE mesh.checkpoints SET halted_reason = NULL, halted_at = NULL "
+        "WHERE topic = %s AND halted_reason IS NOT NULL",
+        (topic,),
+    )
+
+
+def position(connection: psycopg.Connection[Any], topics: Collection[str], build: int = LIVE) -> Position:
+    """The checkpoints of these topics as a Position."""
+    return Position(
+        {partition: row.next_offset for partition, row in read(connection, topics, build).items()}
+    )
+
+
+def _checkpoint(row: tuple[Any, ...]) -> Checkpoint:
+    topic, partition, next_offset, fence, topic_id, partitions, reason = row
+    return Checkpoint(TopicPartition(topic, partition), next_offset, fence, topic_id, partitions, reason)

@@ -1,0 +1,203 @@
+"""Set-based writes of one entity version: COPY to staging, then one statement per patch shape."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import psycopg
+
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.types import ColumnType
+from mesh_core.store.affected import Node
+from mesh_core.store.tables import columns_sql, physical, quote
+
+ShapeKind = Literal["upsert", "patch", "delete"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a staged row does: `operations` are (column, set | add | max | min).
+
+    `upsert` creates the row or applies the operations, `patch` applies them to a row known to be present.
+    """
+
+    kind: ShapeKind
+    operations: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass
+class EntityVersion:
+    """A live or building version of an entity, and the statements that write it.
+
+    `nodes` are the places in views where its rows matter; they decide what the touched table carries.
+    """
+
+    id: int
+    model: EntityModel
+    relation: str
+    nodes: Sequence[Node] = ()
+    statements: dict[Shape, str] = field(default_factory=dict)
+
+    @property
+    def staging(self) -> str:
+        return quote(f"stage_{self.relation}")
+
+    @property
+    def cleared(self) -> str:
+        return quote(f"cleared_{self.relation}")
+
+    @property
+    def touched(self) -> str:
+        return quote(f"touched_{self.relation}")
+
+    @cached_property
+    def flags(self) -> dict[frozenset[str] | None, str]:
+        """The touched table has one flag for every distinct set of columns whose change matters to some node."""
+        return {
+            relevant: f"f{n}"
+            for n, relevant in enumerate(dict.fromkeys(node.relevant for node in self.nodes))
+        }
+
+    @cached_property
+    def carried(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(column for node in self.nodes for column in node.carried))
+
+    @cached_property
+    def copy_types(self) -> list[str]:
+        """Types of a staged row: the columns, then `_partition` and `_shape`."""
+        return [_staged(column.type) for column in self.model.columns] + ["int4", "int4"]
+
+    def temporary_tables(self) -> Iterable[str]:
+        """CREATE statements of the session's tables, emptied at every commit."""
+        model = self.model
+        columns = [f"{quote(c.name)} {_staged(c.type)}" for c in model.columns]
+        yield _temporary(self.staging, [*columns, "_partition int4", "_shape int4"])
+        if len(model.record_key) < len(model.key):
+            yield _temporary(
+                self.cleared, [f"{quote(c)} {model.column(c).type.sql}" for c in model.record_key]
+            )
+        if self.nodes:
+            keys = [f"{quote(name)} {model.column(name).type.sql}" for name in model.key]
+            pairs = [
+                f"{quote(f'{side}_{name}')} {model.column(name).type.sql}"
+                for name in self.carried
+                for side in ("old", "new")
+            ]
+            yield _temporary(
+                self.touched, [*keys, *pairs, *(f"{flag} boolean" for flag in self.flags.values())]
+            )
+
+    def copy(self, cursor: psycopg.Cursor[Any], rows: Iterable[Sequence[Any]]) -> None:
+        """COPY staged rows: values by column (None where the shape has none), partition, shape number."""
+        with cursor.copy(f"COPY {self.staging} FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types(self.copy_types)
+            for row in rows:
+                copy.write_row(row)
+
+    def write(self, cursor: psycopg.Cursor[Any], shape: Shape, number: int) -> int:
+        """Apply the staged rows of a shape; the count of rows written, less than staged if another
+        partition owns some of them."""
+        statement = self.statements.get(shape)
+        if statement is None:
+            statement = self.statements[shape] = self._statement(shape)
+        cursor.execute(statement, (number,))
+        return cursor.rowcount
+
+    def foreign(self, cursor: psycopg.Cursor[Any]) -> tuple[tuple[Any, ...], int, int]:
+        """A staged key that another partition owns: (key, our partition, the owner)."""
+        row = cursor.execute(
+            f"SELECT {columns_sql(self.model.key, 't')}, s._partition, t._partition FROM {self.staging} s "
+            f"JOIN {physical(self.relation)} t ON {self._match('t', 's', self.model.key)} "
+            "WHERE t._partition <> s._partition LIMIT 1"
+        ).fetchone()
+        assert row is not None
+        return tuple(row[:-2]), row[-2], row[-1]
+
+    def clear(self, cursor: psycopg.Cursor[Any], record_keys: Iterable[Sequence[Any]]) -> None:
+        """Remove the rows of these record keys that are not staged anew (`each`)."""
+        with cursor.copy(f"COPY {self.cleared} FROM STDIN (FORMAT binary)") as copy:
+            copy.set_types([self.model.column(name).type.sql for name in self.model.record_key])
+            for record_key in record_keys:
+                copy.write_row(record_key)
+        cursor.execute(
+            self._recorded(
+                f"DELETE FROM {physical(self.relation)} t USING {self.cleared} c "
+                f"WHERE {self._match('t', 'c', self.model.record_key)} AND NOT EXISTS "
+                f"(SELECT FROM {self.staging} s WHERE {self._match('s', 't', self.model.key)} "
+                f"AND s._shape >= 0)"
+            )
+        )
+
+    def _statement(self, shape: Shape) -> str:
+        model, table = self.model, physical(self.relation)
+        names = [name for name, _ in shape.operations]
+        staged = f"{self.staging} s WHERE s._shape = %s"
+        match = self._match("t", "s", model.key)
+        if shape.kind == "delete":
+            return self._recorded(
+                f"DELETE FROM {table} t USING {staged} AND {match} AND t._partition = s._partition"
+            )
+        if shape.kind == "patch":
+            changes = [f"{quote(name)} = {self._change(name, op, 's')}" for name, op in shape.operations]
+            return self._recorded(
+                f"UPDATE {table} t SET {', '.join(changes)} FROM {staged} AND {match} AND t._partition = s._partition"
+            )
+        values = [self._cast(name, "s") for name in names]
+        into = columns_sql([*model.key, *names, "_partition"])
+        changes = [f"{quote(name)} = {self._change(name, op, 'excluded')}" for name, op in shape.operations]
+        changes = changes or ["_partition = t._partition"]
+        selected = ", ".join([columns_sql(model.key, "s"), *values, "s._partition"])
+        return self._recorded(
+            f"INSERT INTO {table} AS t ({into}) SELECT {selected} FROM {staged} "
+            f"ON CONFLICT ({columns_sql(model.key)}) DO UPDATE SET {', '.join(changes)} "
+            f"WHERE t._partition = excluded._partition"
+        )
+
+    def _change(self, name: str, op: str, source: str) -> str:
+        value = f"{source}.{quote(name)}" if source == "excluded" else self._cast(name, source)
+        current = f"t.{quote(name)}"
+        match op:
+            case "add":
+                return f"coalesce({current}, 0) + {value}"
+            case "max":
+                return f"greatest({current}, {value})"
+            case "min":
+                return f"least({current}, {value})"
+        return value
+
+    def _cast(self, name: str, alias: str) -> str:
+        json = self.model.column(name).type.kind == "json"
+        return f"{alias}.{quote(name)}{'::jsonb' if json else ''}"
+
+    def _recorded(self, statement: str) -> str:
+        """`statement`, its old and new values recorded in the touched table where a view may need them."""
+        if not self.nodes:
+            return statement
+        outputs = [f"coalesce(new.{quote(name)}, old.{quote(name)})" for name in self.model.key]
+        outputs += [f"{side}.{quote(name)}" for name in self.carried for side in ("old", "new")]
+        for relevant in self.flags:
+            columns = sorted(relevant) if relevant is not None else self._value_columns
+            differs = [f"old.{quote(name)} IS DISTINCT FROM new.{quote(name)}" for name in columns]
+            outputs.append(" OR ".join(["old._partition IS NULL", "new._partition IS NULL", *differs]))
+        return f"WITH written AS ({statement} RETURNING {', '.join(outputs)}) INSERT INTO {self.touched} SELECT * FROM written"
+
+    @property
+    def _value_columns(self) -> list[str]:
+        return [column.name for column in self.model.columns if not column.key]
+
+    @staticmethod
+    def _match(left: str, right: str, names: Sequence[str]) -> str:
+        return " AND ".join(f"{left}.{quote(name)} = {right}.{quote(name)}" for name in names)
+
+
+def _staged(kind: ColumnType) -> str:
+    # jsonb travels as text: the text is at hand, and Postgres parses it in the same statement
+    names = {"json": "text", "numeric": "numeric", "int": "int8", "float": "float8", "bool": "bool"}
+    return names.get(kind.kind, kind.kind)
+
+
+def _temporary(name: str, columns: Iterable[str]) -> str:
+    return f"CREATE TEMP TABLE IF NOT EXISTS {name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"

@@ -1,0 +1,179 @@
+"""What a batch looks up before it folds, and the control rows it leaves behind."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import psycopg
+
+from mesh_core.log.position import TopicPartition
+from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.tables import columns_sql, physical, quote
+
+
+def present_keys(
+    cursor: psycopg.Cursor[Any],
+    version: EntityVersion,
+    keys: Collection[tuple[Any, ...]],
+    names: Sequence[str],
+) -> dict[tuple[Any, ...], int]:
+    """Which of `keys` (values of the key columns `names`) have a row, and the partition that writes it."""
+    types = [version.model.column(name).type.sql for name in names]
+    arrays = ", ".join(f"%s::{kind}[]" for kind in types)
+    match = " AND ".join(f"t.{quote(name)} = k.{quote(name)}" for name in names)
+    cursor.execute(
+        f"SELECT DISTINCT {columns_sql(names, 't')}, t._partition FROM unnest({arrays}) AS k({columns_sql(names)}) "
+        f"JOIN {physical(version.relation)} t ON {match}",
+        [list(column) for column in zip(*keys, strict=True)],
+    )
+    return {tuple(row[:-1]): row[-1] for row in cursor.fetchall()}
+
+
+def last_sequences(
+    cursor: psycopg.Cursor[Any], versions: Collection[int], record_keys: Collection[str]
+) -> dict[tuple[int, str], int]:
+    """The last sequence applied, by (version id, record key)."""
+    cursor.execute(
+        "SELECT version_id, record_key, sequence FROM mesh.sequences WHERE version_id = ANY(%s) AND record_key = ANY(%s)",
+        (list(versions), list(record_keys)),
+    )
+    return {(version, key): sequence for version, key, sequence in cursor.fetchall()}
+
+
+def write_sequences(cursor: psycopg.Cursor[Any], sequences: Mapping[tuple[int, str], int]) -> None:
+    cursor.executemany(
+        "INSERT INTO mesh.sequences (version_id, record_key, sequence) VALUES (%s, %s, %s) "
+        "ON CONFLICT (version_id, record_key) DO UPDATE SET sequence = excluded.sequence",
+        [(version, key, sequence) for (version, key), sequence in sequences.items()],
+    )
+
+
+RecentIds = dict[tuple[int, TopicPartition, str], int]
+"""Offsets at which event ids were applied, by (version id, partition, id)."""
+
+
+def recent_ids(
+    cursor: psycopg.Cursor[Any],
+    versions: Collection[int],
+    partitions: Collection[TopicPartition],
+    ids: Collection[str],
+) -> RecentIds:
+    """Where these event ids were applied before, within the windows that are kept."""
+    wanted = sorted(partitions)
+    cursor.execute(
+        'SELECT version_id, topic, "partition", event_id, "offset" FROM mesh.recent_ids WHERE version_id = ANY(%s) '
+        'AND (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND event_id = ANY(%s)',
+        (list(versions), [p.topic for p in wanted], [p.partition for p in wanted], list(ids)),
+    )
+    return {
+        (version, TopicPartition(t, p), event): offset for version, t, p, event, offset in cursor.fetchall()
+    }
+
+
+def write_recent_ids(
+    cursor: psycopg.Cursor[Any], found: RecentIds, kept_from: Mapping[tuple[int, TopicPartition], int]
+) -> None:
+    """Remember ids, and forget those before the offset in `kept_from`, by (version id, partition)."""
+    cursor.executemany(
+        'INSERT INTO mesh.recent_ids (version_id, topic, "partition", event_id, "offset") VALUES (%s, %s, %s, %s, %s) '
+        'ON CONFLICT (version_id, topic, "partition", event_id) DO UPDATE SET "offset" = excluded."offset"',
+        [(version, p.topic, p.partition, event, offset) for (version, p, event), offset in found.items()],
+    )
+    cursor.executemany(
+        'DELETE FROM mesh.recent_ids WHERE version_id = %s AND topic = %s AND "partition" = %s AND "offset" < %s',
+        [(version, p.topic, p.partition, offset) for (version, p), offset in kept_from.items()],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class IndexedEvent:
+    """Where an event of a workflow is in the log."""
+
+    partition: TopicPartition
+    offset: int
+    workflow_id: UUID
+    service: str
+    entity: str
+    key: str
+    type: str
+    time: datetime
+
+
+def write_event_index(cursor: psycopg.Cursor[Any], events: Iterable[IndexedEvent]) -> None:
+    """Add events to the index of workflows; those already there are left."""
+    rows = [
+        (
+            e.partition.topic,
+            e.partition.partition,
+            e.offset,
+            e.workflow_id,
+            e.service,
+            e.entity,
+            e.key,
+            e.type,
+            e.time,
+        )
+        for e in events
+    ]
+    arrays = "text[], int[], bigint[], uuid[], text[], text[], text[], text[], timestamptz[]".split(", ")
+    cursor.execute(
+        'INSERT INTO mesh.event_index (topic, "partition", "offset", workflow_id, service, entity, key, type, time) '
+        f"SELECT * FROM unnest({', '.join(f'%s::{kind}' for kind in arrays)}) ON CONFLICT DO NOTHING",
+        [list(column) for column in zip(*rows, strict=True)],
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What an operator decided about a dead letter. `value` replaces an edited record's."""
+
+    topic: str
+    topic_id: str
+    partition: int
+    offset: int
+    action: str
+    value: bytes | None
+    decided_at: datetime
+
+
+def write_decision(cursor: psycopg.Cursor[Any], decision: Decision) -> None:
+    """Remember a decision; a later one on the same record replaces it."""
+    cursor.execute(
+        'INSERT INTO mesh.decisions (topic, topic_id, "partition", "offset", action, value, decided_at) '
+        'VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (topic, topic_id, "partition", "offset") DO UPDATE SET '
+        "action = excluded.action, value = excluded.value, decided_at = excluded.decided_at",
+        (
+            decision.topic,
+            decision.topic_id,
+            decision.partition,
+            decision.offset,
+            decision.action,
+            decision.value,
+            decision.decided_at,
+        ),
+    )
+
+
+def decisions_within(
+    cursor: psycopg.Cursor[Any], ranges: Mapping[TopicPartition, tuple[str, int, int]]
+) -> dict[tuple[TopicPartition, int], Decision]:
+    """Decisions on records of these partitions: by partition (topic id, first offset, end offset)."""
+    cursor.execute(
+        'SELECT d.topic, d.topic_id, d."partition", d."offset", d.action, d.value, d.decided_at FROM mesh.decisions d '
+        "JOIN unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[]) AS r(topic, topic_id, part, first, last) "
+        'ON d.topic = r.topic AND d.topic_id = r.topic_id AND d."partition" = r.part '
+        'AND d."offset" >= r.first AND d."offset" < r.last',
+        (
+            [p.topic for p in ranges],
+            [topic_id for topic_id, _, _ in ranges.values()],
+            [p.partition for p in ranges],
+            [first for _, first, _ in ranges.values()],
+            [end for _, _, end in ranges.values()],
+        ),
+    )
+    found = [Decision(*row) for row in cursor.fetchall()]
+    return {(TopicPartition(d.topic, d.partition), d.offset): d for d in found}

@@ -1,0 +1,143 @@
+"""Physical tables of entity and view versions, made from their declarations.
+
+Names come from checked declarations (lower-case letters, digits, underscores), so they are quoted and put
+into SQL as they are; values never are.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import psycopg
+from psycopg import sql
+
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.types import ColumnType
+from mesh_core.model.view import ViewModel
+from mesh_core.store.control import DATA, READ
+
+ENTRY = "mesh.workflow_entry"
+
+
+def relation_name(stem: str, number: int) -> str:
+    """The physical table of version `number`."""
+    return f"{stem}__{number}"
+
+
+def quote(name: str) -> str:
+    """A checked name as an SQL identifier."""
+    return f'"{name}"'
+
+
+def physical(relation: str) -> str:
+    return f'{DATA}."{relation}"'
+
+
+def literal(value: object) -> str:
+    """A declared constant as SQL."""
+    return sql.Literal(value).as_string(None)
+
+
+def column_sql(kind: ColumnType) -> str:
+    """A column's type; text orders by bytes (COLLATE "C"), the same on every machine."""
+    return f'{kind.sql} COLLATE "C"' if kind.kind == "text" else kind.sql
+
+
+def create_entity_table(connection: psycopg.Connection, model: EntityModel, relation: str) -> None:
+    """The empty table of an entity version. `_partition` remembers which partition writes the row."""
+    lines = []
+    for column in model.columns:
+        default = "" if column.default is None else f" DEFAULT {literal(column.default)}"
+        null = "" if column.type.nullable else " NOT NULL"
+        lines.append(f"{quote(column.name)} {column_sql(column.type)}{default}{null}")
+    lines += ["_partition integer NOT NULL", f"PRIMARY KEY ({columns_sql(model.key)})"]
+    connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
+    if model.name == ENTRY:
+        connection.execute(f"CREATE INDEX ON {physical(relation)} (service, entity, key)")
+    create_read_view(connection, relation, [column.name for column in model.columns])
+
+
+def create_view_table(connection: psycopg.Connection, model: ViewModel, relation: str) -> None:
+    """The empty table of a view version."""
+    lines = [
+        f"{quote(column.name)} {column_sql(column.type)}{'' if column.type.nullable else ' NOT NULL'}"
+        for column in model.columns
+    ]
+    lines.append(f"PRIMARY KEY ({columns_sql(model.key)})")
+    connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
+    create_read_view(connection, relation, [column.name for column in model.columns])
+
+
+def create_read_view(connection: psycopg.Connection, relation: str, columns: Iterable[str]) -> None:
+    """The SQL view of one version in schema `read`."""
+    connection.execute(
+        f"CREATE VIEW {READ}.{quote(relation)} AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
+    )
+
+
+def swap_stable_name(
+    connection: psycopg.Connection, stem: str, relation: str, columns: Sequence[str]
+) -> None:
+    """Point `read.<stem>` at a version. Dropped and made anew, since columns may go or change their type."""
+    connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(stem)}")
+    connection.execute(
+        f"CREATE VIEW {READ}.{quote(stem)} AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
+    )
+
+
+def drop_version(connection: psycopg.Connection, relation: str) -> None:
+    """Drop a version's table and its SQL view. Raises psycopg errors when others depend on them."""
+    connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(relation)}")
+    connection.execute(f"DROP TABLE IF EXISTS {physical(relation)}")
+
+
+def columns_sql(names: Iterable[str], prefix: str = "") -> str:
+    dot = f"{prefix}." if prefix else ""
+    return ", ".join(f"{dot}{quote(name)}" for name in names)
+
+
+def key_text_sql(model: EntityModel, alias: str = "") -> str:
+    """The canonical key text of a row, as `mesh_core.model.identifiers.key_text` spells it."""
+    dot = f"{alias}." if alias else ""
+    return key_text_of([f"{dot}{quote(name)}" for name in model.key])
+
+
+def key_text_of(parts: Sequence[str]) -> str:
+    """The canonical key text of SQL values."""
+    if len(parts) == 1:
+        return f"{parts[0]}::text"
+    return " || ',' || ".join(f"mesh.key_part({part}::text)" for part in parts)
+
+
+def needed_indexes(view: ViewModel, entities: Mapping[str, EntityModel]) -> Iterator[tuple[str, str]]:
+    """(entity, index definition) for every edge that is walked against its key: `[USING …] (…)`."""
+    for edge in {edge for path in view.paths for edge in path}:
+        if edge.kind == "workflow":
+            for name in (edge.source, edge.target):
+                model = entities[name]
+                if len(model.key) > 1 or model.column(model.key[0]).type.kind != "text":
+                    yield name, f"(({key_text_sql(model)}))"
+            continue
+        name, columns = (
+            (edge.source, edge.source_columns) if edge.kind == "one" else (edge.target, edge.target_columns)
+        )
+        model = entities[name]
+        if model.key[: len(columns)] != columns:
+            # Equality is all that edges need, and a hash index has no limit on the length of text.
+            text_only = len(columns) == 1 and model.column(columns[0]).type.kind == "text"
+            yield name, f"{'USING hash ' if text_only else ''}({columns_sql(columns)})"
+
+
+def create_indexes(
+    connection: psycopg.Connection,
+    view: ViewModel,
+    entities: Mapping[str, EntityModel],
+    relations: Mapping[str, str],
+) -> None:
+    """Create the indexes that `view` needs on the tables of the entity versions that it reads, once each."""
+    for name, definition in sorted(set(needed_indexes(view, entities))):
+        relation = relations[name]
+        # Named by what it is, so that the next view that needs it finds it.
+        index = f"{relation[:40]}_{zlib.crc32(definition.encode()):08x}"
+        connection.execute(f"CREATE INDEX IF NOT EXISTS {quote(index)} ON {physical(relation)} {definition}")

@@ -1,0 +1,142 @@
+"""The control table of versions: what is deployed, and as which physical tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+from psycopg.types.json import Jsonb
+
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.view import ViewModel
+from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.view_query import Tables
+from mesh_core.store.view_writes import ViewVersion
+
+LIVE = 0
+"""The build number of the live checkpoints."""
+
+
+@dataclass(frozen=True)
+class VersionRow:
+    """A row of mesh.versions."""
+
+    id: int
+    kind: str
+    name: str
+    number: int
+    relation: str
+    fingerprint: str
+    declaration: Mapping[str, Any]
+    reads: Mapping[str, int]
+    topics: Sequence[str]
+    state: str
+
+
+@dataclass
+class Plan:
+    """What a projector keeps up: versions with their statements, as of one generation of the catalog."""
+
+    generation: int
+    entities: Mapping[str, EntityVersion]
+    views: Sequence[ViewVersion]
+
+    @cached_property
+    def topics(self) -> tuple[str, ...]:
+        return tuple(sorted({version.model.topic for version in self.entities.values()}))
+
+    def temporary_tables(self) -> Iterable[str]:
+        """CREATE statements of the tables that a session needs to apply batches."""
+        for entity in self.entities.values():
+            yield from entity.temporary_tables()
+        for view in self.views:
+            yield from view.temporary_tables()
+
+
+def generation(cursor: psycopg.Cursor[Any]) -> int:
+    """A number that rises with every change of versions."""
+    row = cursor.execute("SELECT value FROM mesh.generation WHERE id = 1").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def raise_generation(connection: psycopg.Connection) -> None:
+    """Tell projectors and readers to look again; takes effect with the transaction."""
+    connection.execute("UPDATE mesh.generation SET value = value + 1 WHERE id = 1")
+    connection.execute("NOTIFY mesh_generation")
+
+
+def version_rows(connection: psycopg.Connection[Any], state: str | None = None) -> list[VersionRow]:
+    """Rows of mesh.versions in order of id, of one state or of all."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        cursor.execute(
+            "SELECT id, kind, name, number, relation, fingerprint, declaration, reads, topics, state FROM mesh.versions "
+            "WHERE %(state)s::text IS NULL OR state = %(state)s ORDER BY id",
+            {"state": state},
+        )
+        return [VersionRow(**row) for row in cursor.fetchall()]
+
+
+def live_plan(connection: psycopg.Connection[Any]) -> Plan:
+    """The plan of all live versions."""
+    with connection.cursor() as cursor:
+        current = generation(cursor)
+    return plan_of(current, version_rows(connection, "live"))
+
+
+def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
+    """The plan of these versions; views must read entities among them."""
+    entities = {
+        row.id: EntityVersion(row.id, EntityModel.from_json(row.declaration), row.relation)
+        for row in rows
+        if row.kind == "entity"
+    }
+    views = []
+    for row in rows:
+        if row.kind == "view":
+            sources = {name: entities[id_] for name, id_ in row.reads.items()}
+            tables = Tables(
+                {name: version.model for name, version in sources.items()},
+                {name: version.relation for name, version in sources.items()},
+            )
+            views.append(
+                ViewVersion(row.id, ViewModel.from_json(row.declaration), row.relation, tables, sources)
+            )
+    for version in entities.values():
+        version.nodes = tuple(
+            node for view in views for node in view.nodes if view.sources[node.entity] is version
+        )
+    return Plan(current, {version.model.name: version for version in entities.values()}, views)
+
+
+def insert_version(
+    connection: psycopg.Connection[Any],
+    *,
+    kind: str,
+    name: str,
+    stem: str,
+    fingerprint: str,
+    declaration: Mapping[str, Any],
+    reads: Mapping[str, int],
+    topics: Sequence[str],
+) -> VersionRow:
+    """Register a version as building, under the next number of its name."""
+    row = connection.execute(
+        "SELECT coalesce(max(number), 0) + 1 FROM mesh.versions WHERE kind = %s AND name = %s", (kind, name)
+    ).fetchone()
+    assert row is not None
+    number = int(row[0])
+    relation = f"{stem}__{number}"
+    found = connection.execute(
+        "INSERT INTO mesh.versions (kind, name, number, relation, fingerprint, declaration, reads, topics, state) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'building') RETURNING id",
+        (kind, name, number, relation, fingerprint, Jsonb(declaration), Jsonb(reads), list(topics)),
+    ).fetchone()
+    assert found is not None
+    return VersionRow(
+        int(found[0]), kind, name, number, relation, fingerprint, declaration, reads, topics, "building"
+    )

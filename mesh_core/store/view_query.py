@@ -1,0 +1,245 @@
+"""The SELECT that defines a view, for all its roots or for touched ones.
+
+A tree of edges becomes one statement: `one` edges are left joins on the target's key; every path over
+`many` or workflow edges is one LATERAL subquery, in which all roll-ups over that path are aggregated.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.expressions import (
+    Arithmetic,
+    Coalesce,
+    ColumnRef,
+    Comparison,
+    Condition,
+    Edge,
+    Expr,
+    Literal_,
+    Logical,
+    Negation,
+    NullTest,
+    Path,
+    Rollup,
+)
+from mesh_core.model.view import ViewModel
+from mesh_core.store.tables import ENTRY, columns_sql, key_text_sql, literal, physical, quote
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The physical tables that a view version reads, by entity name."""
+
+    entities: Mapping[str, EntityModel]
+    relations: Mapping[str, str]
+
+    def table(self, entity: str) -> str:
+        return physical(self.relations[entity])
+
+
+def view_select(view: ViewModel, tables: Tables, touched: str | None = None) -> str:
+    """SELECT of the view's columns in order; of the roots whose keys are in relation `touched`, or of all."""
+    if view.sql is not None:
+        names = {name.replace(".", "_"): name for name in tables.entities}
+        body = re.sub(r"\{(\w+)\}", lambda match: tables.table(names[match.group(1)]), view.sql)
+        text = f"SELECT {columns_sql((c.name for c in view.columns), 'v')} FROM ({body}) v"
+        if touched:
+            text += f" JOIN {touched} k ON {equal('k', view.key, 'v', view.key)}"
+        return text
+    writer = _Writer(tables)
+    root = _Scope("r", view.root, writer)
+    outputs = [f"{root.value(_given(c.expression))} AS {quote(c.name)}" for c in view.columns]
+    source = f"{tables.table(view.root)} r"
+    if touched:
+        source = f"{touched} k JOIN {source} ON {equal('k', view.key, 'r', view.key)}"
+    return f"SELECT {', '.join(outputs)} FROM {source}{root.joins_sql()}"
+
+
+def equal(left: str, left_columns: tuple[str, ...], right: str, right_columns: tuple[str, ...]) -> str:
+    pairs = zip(left_columns, right_columns, strict=True)
+    return " AND ".join(f"{left}.{quote(a)} = {right}.{quote(b)}" for a, b in pairs)
+
+
+def workflow_pairs(tables: Tables, source: str, target: str) -> str:
+    """A subquery of (source_key, target_key) texts that share a workflow, each pair once."""
+    entries = tables.table(ENTRY)
+    if source == "mesh.workflow" or target == "mesh.workflow":
+        other, mine = (target, "source_key") if source == "mesh.workflow" else (source, "target_key")
+        theirs = "target_key" if mine == "source_key" else "source_key"
+        return f"(SELECT DISTINCT workflow_id::text AS {mine}, key AS {theirs} FROM {entries} WHERE {_entry_is('', other)})"
+    return (
+        f"(SELECT DISTINCT a.key AS source_key, b.key AS target_key FROM {entries} a JOIN {entries} b "
+        f"ON b.workflow_id = a.workflow_id WHERE {_entry_is('a.', source)} AND {_entry_is('b.', target)})"
+    )
+
+
+def _entry_is(alias: str, entity: str) -> str:
+    service, name = entity.split(".")
+    return f"{alias}service = {literal(service)} AND {alias}entity = {literal(name)}"
+
+
+def _given(expression: Expr[Any, Any] | None) -> Expr[Any, Any]:
+    assert expression is not None
+    return expression
+
+
+@dataclass
+class _Writer:
+    tables: Tables
+    aliases: int = 0
+
+    def alias(self) -> str:
+        self.aliases += 1
+        return f"t{self.aliases}"
+
+
+@dataclass
+class _Rollups:
+    """One LATERAL subquery: the roll-ups over one path from one scope."""
+
+    alias: str
+    inner: _Scope
+    source: str
+    where: str
+    outputs: list[str] = field(default_factory=list)
+
+    def sql(self) -> str:
+        return (
+            f" LEFT JOIN LATERAL (SELECT {', '.join(self.outputs)} FROM {self.source}{self.inner.joins_sql()} "
+            f"WHERE {self.where}) {self.alias} ON true"
+        )
+
+
+class _Scope:
+    """A row in a FROM clause, and what has been joined to it."""
+
+    def __init__(self, alias: str, entity: str, writer: _Writer, parent: _Scope | None = None) -> None:
+        self.alias, self.entity, self.writer = alias, entity, writer
+        self.model = writer.tables.entities[entity]
+        self.ones: dict[Edge, _Scope] = {}
+        self.rollups: dict[tuple[str, Path], _Rollups] = {}
+        self.joins: list[str | _Rollups] = parent.joins if parent else []
+
+    def joins_sql(self) -> str:
+        return "".join(join if isinstance(join, str) else join.sql() for join in self.joins)
+
+    def walk(self, path: Path) -> _Scope:
+        """The scope at the end of `one` edges, left-joined where it is not yet."""
+        scope = self
+        for edge in path:
+            if edge not in scope.ones:
+                inner = _Scope(self.writer.alias(), edge.target, self.writer, scope)
+                on = equal(inner.alias, edge.target_columns, scope.alias, edge.source_columns)
+                scope.joins.append(
+                    f" LEFT JOIN {self.writer.tables.table(edge.target)} {inner.alias} ON {on}"
+                )
+                scope.ones[edge] = inner
+            scope = scope.ones[edge]
+        return scope
+
+    def value(self, expression: Expr[Any, Any]) -> str:
+        """SQL of an expression that starts from this scope."""
+        match expression:
+            case Literal_(value):
+                return literal(value)
+            case ColumnRef():
+                return f"{self.walk(expression.path).alias}.{quote(expression.column)}"
+            case Rollup():
+                return self._rollup(expression)
+            case Arithmetic(op, left, right):
+                return f"({self._number(left)} {op} {self._number(right)})"
+            case Comparison(op, left, right):
+                kind = left.type.kind
+                cast = (
+                    f"::{left.type.sql}"
+                    if isinstance(right, Literal_) and kind in ("timestamptz", "date", "uuid")
+                    else ""
+                )
+                return f"({self.value(left)} {op} {self.value(right)}{cast})"
+            case Logical(op, left, right):
+                return f"({self.value(left)} {op} {self.value(right)})"
+            case Coalesce(left, right):
+                return f"coalesce({self.value(left)}, {self.value(right)})"
+            case Negation(operand):
+                return f"(NOT {self.value(operand)})"
+            case NullTest(operand, is_null):
+                return f"({self.value(operand)} IS {'' if is_null else 'NOT '}NULL)"
+        raise TypeError(f"no SQL for {expression!r}")
+
+    def _number(self, expression: Expr[Any, Any]) -> str:
+        # bigint arithmetic could overflow where numeric cannot, and then one row would stop the batch
+        text = self.value(expression)
+        return f"{text}::numeric" if expression.type.kind == "int" else text
+
+    def _rollup(self, rollup: Rollup[Any, Any]) -> str:
+        ones = next(n for n, edge in enumerate(rollup.path) if edge.kind != "one")
+        outer = self.walk(rollup.path[:ones])
+        path = rollup.path[ones:]
+        group = self.rollups.get((outer.alias, path))
+        if group is None:
+            group = self._group(outer, path)
+            self.rollups[outer.alias, path] = group
+            self.joins.append(group)
+        inner = group.inner
+        name = f"v{len(group.outputs)}"
+        keep = f" FILTER (WHERE {inner.value(rollup.where)})" if rollup.where is not None else ""
+        group.outputs.append(f"{_aggregate(rollup, inner, keep)} AS {name}")
+        return f"{group.alias}.{name}"
+
+    def _group(self, outer: _Scope, path: Path) -> _Rollups:
+        tables, writer = self.writer.tables, self.writer
+        where, source, previous = "", "", outer
+        for edge in path:
+            scope = _Scope(writer.alias(), edge.target, writer)
+            table = f"{tables.table(edge.target)} {scope.alias}"
+            if edge.kind == "workflow":
+                pairs = writer.alias()
+                at_source = f"{pairs}.source_key = {key_text_sql(previous.model, previous.alias)}"
+                at_target = f"{key_text_sql(scope.model, scope.alias)} = {pairs}.target_key"
+                subquery = f"{workflow_pairs(tables, edge.source, edge.target)} {pairs}"
+                if not source:
+                    source, where = f"{subquery} JOIN {table} ON {at_target}", at_source
+                else:
+                    source += f" JOIN {subquery} ON {at_source} JOIN {table} ON {at_target}"
+            else:
+                on = equal(scope.alias, edge.target_columns, previous.alias, edge.source_columns)
+                if not source:
+                    source, where = table, on
+                else:
+                    source += f" JOIN {table} ON {on}"
+            previous = scope
+        return _Rollups(writer.alias(), previous, source, where)
+
+
+def _aggregate(rollup: Rollup[Any, Any], inner: _Scope, keep: str) -> str:
+    if rollup.function == "count":
+        return f"count(*){keep}"
+    assert rollup.argument is not None
+    value = inner.value(rollup.argument)
+    key = [f"{inner.alias}.{quote(name)}" for name in inner.model.key]
+    match rollup.function:
+        case "sum":
+            return f"coalesce(sum({value}::numeric){keep}, 0)"
+        case "min" | "max" if rollup.argument.type.kind != "uuid":
+            return f"{rollup.function}({value}){keep}"
+        case "min" | "max":
+            order = f"{value} {'ASC' if rollup.function == 'min' else 'DESC'} NULLS LAST"
+            return f"(array_agg({value} ORDER BY {order}){keep})[1]"
+        case "latest":
+            by = [inner.value(part) for part in rollup.by]
+            order = ", ".join(
+                [*(f"{part} DESC NULLS LAST" for part in by), *(f"{part} DESC" for part in key)]
+            )
+            return f"(array_agg({value} ORDER BY {order}){keep})[1]"
+        case "list":
+            order = ", ".join([*(f"{inner.value(part)} NULLS LAST" for part in rollup.by), *key])
+            return f"coalesce(to_jsonb((array_agg({value} ORDER BY {order}){keep})[1:{rollup.limit}]), '[]')"
+    raise TypeError(f"no SQL for {rollup.function}")
+
+
+__all__ = ["Condition", "Tables", "equal", "view_select", "workflow_pairs"]

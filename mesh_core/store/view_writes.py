@@ -1,0 +1,109 @@
+"""Keeping one view version up to date: affected roots, then their rows, in set-based statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import psycopg
+
+from mesh_core.model.view import ViewModel
+from mesh_core.store.affected import Node, affected_select, nodes
+from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.tables import columns_sql, physical, quote
+from mesh_core.store.view_query import Tables, equal, view_select
+
+LOCK_SPACE = 0x76696577  # "view": the first half of a view's advisory lock, the second is its version id
+
+
+@dataclass
+class ViewVersion:
+    """A version of a view that is kept up, with the entity versions it reads."""
+
+    id: int
+    model: ViewModel
+    relation: str
+    tables: Tables
+    sources: Mapping[str, EntityVersion]
+
+    @cached_property
+    def nodes(self) -> Sequence[Node]:
+        return tuple(nodes(self.model, self.tables))
+
+    @property
+    def keys(self) -> str:
+        return quote(f"keys_{self.relation}")
+
+    def temporary_tables(self) -> Iterable[str]:
+        root = self.tables.entities[self.model.root]
+        columns = ", ".join(f"{quote(name)} {root.column(name).type.sql}" for name in self.model.key)
+        yield f"CREATE TEMP TABLE IF NOT EXISTS {self.keys} ({columns}) ON COMMIT DELETE ROWS"
+
+    def lock(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Take the view for this transaction; waits for others that hold it."""
+        cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, self.id))
+
+    def is_touched(self, cursor: psycopg.Cursor[Any], written: set[str]) -> bool:
+        """Whether rows that the batch wrote to entities named in `written` can change this view."""
+        tests = [
+            f"EXISTS (SELECT FROM {self.sources[node.entity].touched} WHERE {self._flag(node)})"
+            for node in self.nodes
+            if node.entity in written
+        ]
+        if not tests:
+            return False
+        row = cursor.execute(f"SELECT {' OR '.join(dict.fromkeys(tests))}").fetchone()
+        return bool(row and row[0])
+
+    def refresh(self, cursor: psycopg.Cursor[Any], written: set[str]) -> int:
+        """Recompute the rows that the batch touched; how many roots that were. The lock must be held."""
+        selects = [
+            affected_select(
+                node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node)
+            )
+            for node in self.nodes
+            if node.entity in written
+        ]
+        cursor.execute(f"INSERT INTO {self.keys} SELECT DISTINCT * FROM ({' UNION ALL '.join(selects)}) AS affected")
+        affected = cursor.rowcount
+        if self.model.root in written:
+            cursor.execute(self._delete)
+        cursor.execute(self._upsert)
+        return affected
+
+    def fill(self, cursor: psycopg.Cursor[Any]) -> int:
+        """Compute all rows of an empty version; how many there are."""
+        names = columns_sql(column.name for column in self.model.columns)
+        cursor.execute(
+            f"INSERT INTO {physical(self.relation)} ({names}) {view_select(self.model, self.tables)}"
+        )
+        return cursor.rowcount
+
+    def _flag(self, node: Node) -> str:
+        return self.sources[node.entity].flags[node.relevant]
+
+    @cached_property
+    def _delete(self) -> str:
+        key = self.model.key
+        return (
+            f"DELETE FROM {physical(self.relation)} v USING {self.keys} k WHERE {equal('v', key, 'k', key)} AND NOT EXISTS "
+            f"(SELECT FROM {self.tables.table(self.model.root)} r WHERE {equal('r', key, 'k', key)})"
+        )
+
+    @cached_property
+    def _upsert(self) -> str:
+        key = set(self.model.key)
+        names = [column.name for column in self.model.columns]
+        values = [name for name in names if name not in key]
+        text = (
+            f"INSERT INTO {physical(self.relation)} AS v ({columns_sql(names)}) "
+            f"{view_select(self.model, self.tables, self.keys)} ON CONFLICT ({columns_sql(self.model.key)}) "
+        )
+        if not values:
+            return text + "DO NOTHING"
+        changes = ", ".join(f"{quote(name)} = excluded.{quote(name)}" for name in values)
+        # Rows that came out the same are left alone: no dead tuple, no change for anyone who watches.
+        differs = " OR ".join(f"v.{quote(name)} IS DISTINCT FROM excluded.{quote(name)}" for name in values)
+        return f"{text}DO UPDATE SET {changes} WHERE {differs}"
