@@ -75,6 +75,7 @@ def test_a_broker_killed_and_restarted_under_load(
             started = time.monotonic()
             found += records(consumer.poll(1_000, 0.2))
             assert time.monotonic() - started < 2
+        assert consumer.last_error is not None
         with pytest.raises(LogUnavailable):
             consumer.end_offsets(PARTITIONS[:1])
         before = len(found)
@@ -83,6 +84,7 @@ def test_a_broker_killed_and_restarted_under_load(
         while len(found) == before:
             found += records(consumer.poll(1_000, 0.2))
             assert time.monotonic() - up < 15
+        assert consumer.last_error is None
         sending.join(60)
         end = Position.after((f.result(0).partition, f.result(0).offset) for f in sending.sent)
         while not consumer.positions().reaches(end):

@@ -261,6 +261,9 @@ class KafkaPythonConsumer(Closing):
     @property
     def last_error(self) -> str | None:
         """See `Consumer.last_error`."""
+        connections = list(self._kafka._client._manager._conns.values())
+        if not any(connection.connected for connection in connections):
+            return "No broker of Kafka is connected."
         return self._ownership.error or self._error
 
     def close(self) -> None:
