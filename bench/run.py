@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -14,6 +14,7 @@ from bench.workloads import WORKLOADS
 from bench.workloads.w1 import ContactUpdates
 from mesh_core import stack
 from mesh_core.errors import UsageError
+from mesh_core.log import KafkaConfig, TopicPartition, connect
 from mesh_core.settings import load_settings
 from mesh_core.stack.locks import exclusive
 
@@ -83,7 +84,37 @@ def _services() -> Iterator[stack.StackAddresses]:
     with exclusive(folder.with_suffix(".lock"), timeout_seconds=0):
         stack.reset(folder)  # what a killed run left
         try:
-            yield stack.start(folder)
+            services = stack.start(folder)
+            _warm_up(services.kafka_bootstrap_servers)
+            yield services
         finally:
             stack.reset(folder)
             shutil.rmtree(folder, ignore_errors=True)
+
+
+class _FromStart:
+    """Reads what it is given from the start, and remembers that it was given something."""
+
+    def __init__(self) -> None:
+        self.done = False
+
+    def assigned(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        self.done = True
+        return dict.fromkeys(partitions, 0)
+
+    def revoked(self, partitions: Collection[TopicPartition]) -> None:
+        pass
+
+    def lost(self, partitions: Collection[TopicPartition]) -> None:
+        pass
+
+
+def _warm_up(bootstrap: str) -> None:
+    """Joins a group: on a new broker the first one waits seconds for the broker's own topics."""
+    driver = connect(KafkaConfig(bootstrap))
+    with driver.admin() as admin, driver.consumer("warm-up") as consumer:
+        admin.create_topic("warm-up", 1)
+        listener = _FromStart()
+        consumer.subscribe(["warm-up"], listener)
+        while not listener.done:
+            consumer.poll(1, 0.1)
