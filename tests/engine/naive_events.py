@@ -181,7 +181,7 @@ def _converted(convert: Any, text: str) -> Any:
     try:
         return convert(text)
     except ValueError:
-        raise Refused("wrong_type") from None
+        raise Refused("wrong_value") from None
 
 
 def _decimal(value: Any) -> Decimal:
@@ -190,7 +190,7 @@ def _decimal(value: Any) -> Decimal:
     try:
         number = Decimal(value)
     except ArithmeticError:
-        raise Refused("wrong_type") from None
+        raise Refused("wrong_value") from None
     if not number.is_finite() or abs(number.adjusted()) > 1000 or len(number.as_tuple().digits) > 1000:
         raise Refused("out_of_range")
     return number
