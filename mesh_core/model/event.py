@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 from pydantic._internal._model_construction import ModelMetaclass
@@ -82,12 +82,13 @@ class EventField:
 class _NamedFields(ModelMetaclass):
     """Makes `OrderPlaced.items` name the field, where pydantic would raise AttributeError."""
 
-    def __getattr__(cls, name: str) -> Any:
-        fields = cls.__dict__.get("__pydantic_fields__", {})
-        if name in fields:
-            owner: Any = cls
-            return EventField(owner, fields[name].alias or name)
-        return super().__getattr__(name)  # type: ignore[misc]  # pydantic hides it from type checkers
+    if not TYPE_CHECKING:  # else mypy would believe in any attribute
+
+        def __getattr__(cls, name: str) -> Any:
+            fields = cls.__dict__.get("__pydantic_fields__", {})
+            if name in fields:
+                return EventField(cls, fields[name].alias or name)
+            return super().__getattr__(name)
 
 
 class Part(BaseModel, metaclass=_NamedFields):

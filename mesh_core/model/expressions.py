@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound="Entity")
 T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
+Number = int | Decimal | float | None
 
 EdgeKind = Literal["one", "many", "workflow"]
 RollupFunction = Literal["count", "sum", "min", "max", "latest", "list"]
@@ -56,22 +57,22 @@ class Expr(Generic[E, T_co]):
     def type(self) -> ColumnType:
         raise NotImplementedError
 
-    def __add__(self, other: Expr[E, Any] | int | Decimal) -> Expr[E, Decimal]:
+    def __add__(self: Expr[E, Number], other: Expr[E, Number] | int | Decimal) -> Expr[E, Decimal]:
         return Arithmetic("+", self, literal(other))
 
-    def __radd__(self, other: int | Decimal) -> Expr[E, Decimal]:
+    def __radd__(self: Expr[E, Number], other: int | Decimal) -> Expr[E, Decimal]:
         return Arithmetic("+", literal(other), self)
 
-    def __sub__(self, other: Expr[E, Any] | int | Decimal) -> Expr[E, Decimal]:
+    def __sub__(self: Expr[E, Number], other: Expr[E, Number] | int | Decimal) -> Expr[E, Decimal]:
         return Arithmetic("-", self, literal(other))
 
-    def __rsub__(self, other: int | Decimal) -> Expr[E, Decimal]:
+    def __rsub__(self: Expr[E, Number], other: int | Decimal) -> Expr[E, Decimal]:
         return Arithmetic("-", literal(other), self)
 
-    def __mul__(self, other: Expr[E, Any] | int | Decimal) -> Expr[E, Decimal]:
+    def __mul__(self: Expr[E, Number], other: Expr[E, Number] | int | Decimal) -> Expr[E, Decimal]:
         return Arithmetic("*", self, literal(other))
 
-    def __rmul__(self, other: int | Decimal) -> Expr[E, Decimal]:
+    def __rmul__(self: Expr[E, Number], other: int | Decimal) -> Expr[E, Decimal]:
         return Arithmetic("*", literal(other), self)
 
     def __eq__(self, other: object) -> Condition[E]:  # type: ignore[override]  # it builds a condition
