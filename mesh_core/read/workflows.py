@@ -10,10 +10,11 @@ import msgspec
 from psycopg import sql
 
 from mesh_core.model.entity import EntityModel
+from mesh_core.model.identifiers import MAX_KEY_BYTES, name_problem
 from mesh_core.model.types import SQL_TYPES, ColumnKind
 from mesh_core.read.compiler import GENERATION, POSITION, Statement, names, page_statement, table
 from mesh_core.read.database import Connection, Database
-from mesh_core.read.errors import NotDeployed, RequestError, WorkflowNotFound
+from mesh_core.read.errors import InvalidParameter, NotDeployed, RequestError, WorkflowNotFound
 from mesh_core.read.grammar import point_query
 from mesh_core.read.rows import Answer, Page, page_of
 from mesh_core.read.timeline import checked, cursor_values
@@ -78,6 +79,18 @@ async def workflows_of(
 
     _, row = await database.read(build)
     return page_of(0, row)
+
+
+def checked_entry(service: str, entity: str, key: str) -> None:
+    """Whether an entry of these can be registered. Raises InvalidParameter naming the one that cannot."""
+    for name, text in (("service", service), ("entity", entity)):
+        if problem := name_problem(text):
+            raise InvalidParameter(f"The {name} cannot be used: {problem}.", remedy=f"Correct the {name}.")
+    checked("key", "text", key)
+    if not 1 <= len(key.encode()) <= MAX_KEY_BYTES:
+        raise InvalidParameter(
+            f"The key has {len(key.encode())} bytes, not 1 to {MAX_KEY_BYTES}.", remedy="Use a shorter key."
+        )
 
 
 def _built_in(live: Live) -> tuple[Version, Version]:

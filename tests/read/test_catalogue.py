@@ -24,7 +24,8 @@ DECLARED = [*catalog.entities, *catalog.views]
 def halt(url: str, reason: str | None) -> None:
     with psycopg.connect(url) as connection:
         connection.execute(
-            "UPDATE mesh.checkpoints SET halted_reason = %s WHERE topic = 'logistics.events' AND partition = 1",
+            "UPDATE mesh.checkpoints SET halted_reason = %s "
+            "WHERE topic = 'logistics.events' AND partition = 1",
             (reason,),
         )
 
@@ -165,8 +166,8 @@ def test_the_timeline_is_in_order_of_time_and_filtered(deployed_url: str, readin
     with psycopg.connect(deployed_url) as connection:
         for offset, (flow, kind) in enumerate([(FIRST, "placed"), (SECOND, "placed"), (FIRST, "sent")]):
             connection.execute(
-                'INSERT INTO mesh.event_index (topic, partition, "offset", workflow_id, service, entity, key, '
-                "type, time) VALUES ('sales.events', 0, %s, %s, 'sales', 'order', '7', %s, %s)",
+                'INSERT INTO mesh.event_index (topic, partition, "offset", workflow_id, service, '
+                "entity, key, type, time) VALUES ('sales.events', 0, %s, %s, 'sales', 'order', '7', %s, %s)",
                 (offset, flow, f"sales.order.{kind}.v1", AT.replace(hour=12 - offset)),
             )
 
@@ -211,8 +212,9 @@ def test_a_database_without_schema_says_so(database_url: str) -> None:
 def test_status_is_of_one_snapshot(deployed_url: str) -> None:
     with psycopg.connect(deployed_url) as connection:
         connection.execute(
-            'INSERT INTO mesh.held_events (topic, partition, "offset", version_id, topic_id, status, record_key, '
-            "reason, detail, timestamp) VALUES ('sales.events', 0, 5, 0, 'id', 'dead', 'k', 'not_json', 'd', 0)"
+            'INSERT INTO mesh.held_events (topic, partition, "offset", version_id, topic_id, status, '
+            "record_key, reason, detail, timestamp) "
+            "VALUES ('sales.events', 0, 5, 0, 'id', 'dead', 'k', 'not_json', 'd', 0)"
         )
     status = mesh_status(deployed_url)
     assert {version.name for version in status.versions} == set(DECLARED)

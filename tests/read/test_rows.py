@@ -95,7 +95,7 @@ def test_pages_follow_the_key_and_end(deployed_url: str, reading: Reading) -> No
             break
         assert len(found) == 3
         parameters = [("cursor", got.next)]
-    expected = [(row["order_code"], row["product"]) for row in rows]
+    expected = [(str(row["order_code"]), str(row["product"])) for row in rows]
     assert seen == sorted(expected, key=lambda key: [part.encode() for part in key])
 
 

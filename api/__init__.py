@@ -1,0 +1,1 @@
+"""The HTTP interface: thin routes over `mesh_core`. No SQL text and no Kafka client live here."""

@@ -1,0 +1,60 @@
+"""`create_app`: wiring only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+
+from api import admin, events, problems, views, workflows
+from api.context import Mesh
+from api.documents import serve_openapi
+from api.middleware import RequestTelemetry
+from api.publishing import Publishing
+from mesh_core import stack
+from mesh_core.log import KafkaConfig
+from mesh_core.read import Database
+from mesh_core.settings import Settings, load_settings
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The API over the Postgres and Kafka of `settings`, by default those of the environment.
+
+    Connects to nothing yet. Raises StackNotRunning where nothing says where those are.
+    """
+    settings = settings or load_settings()
+    addresses = stack.resolve(settings)
+    mesh = Mesh(
+        settings,
+        Database(
+            addresses.database_url,
+            pool_size=settings.database_pool_size,
+            statement_timeout_seconds=settings.statement_timeout_seconds,
+        ),
+        Publishing(KafkaConfig.from_settings(settings, addresses.kafka_bootstrap_servers)),
+    )
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with mesh.database:
+            yield
+            await mesh.publishing.close()
+
+    app = FastAPI(
+        title="Flexmesh",
+        summary="Joined read models of all services, kept up to date from their events.",
+        version="1",
+        lifespan=lifespan,
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False},
+    )
+    app.state.mesh = mesh
+    for feature in (views, workflows, events, admin):
+        app.include_router(feature.router)
+    problems.install(app)
+    serve_openapi(app)
+    app.add_middleware(RequestTelemetry)
+    return app

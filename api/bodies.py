@@ -1,0 +1,49 @@
+"""Bodies of requests: JSON, read exactly, refused before anything is done with it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TypeVar
+
+import msgspec
+from fastapi import Request
+
+from api.problems import BodyTooLarge, InvalidBody, UnsupportedMediaType
+from mesh_core.contracts.limits import contains_nul, json_problem, too_deep
+
+T = TypeVar("T")
+MAX_BODY = 256 * 1024
+"""Bytes of a request's body. Not FastAPI's own limit, whose answer is no problem document."""
+
+
+async def read_body(request: Request, kind: type[T], empty: T) -> T:
+    """The JSON body as `kind`, `empty` if there is none; its decimals stay exact.
+
+    Raises InvalidBody, BodyTooLarge or UnsupportedMediaType.
+    """
+    body = b""
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY:
+            raise BodyTooLarge(
+                f"The body has more than {MAX_BODY:,} bytes.",
+                remedy="Send a reference to large content instead of the content.",
+            )
+    if not body:
+        return empty
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type != "application/json" and not media_type.endswith("+json"):
+        raise UnsupportedMediaType(remedy="Send it with Content-Type: application/json.")
+    if contains_nul(body):
+        raise InvalidBody("The body holds the character NUL, which cannot be kept.", remedy="Leave it out.")
+    if too_deep(body):
+        raise InvalidBody("The body is nested too deep.", remedy="Flatten it.")
+    try:
+        decoded = msgspec.json.Decoder(kind, float_hook=Decimal).decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise InvalidBody(
+            f"The body cannot be used: {error}.", remedy="Its form is in /openapi.json."
+        ) from None
+    if problem := json_problem(msgspec.to_builtins(decoded, builtin_types=(Decimal,))):
+        raise InvalidBody(f"The body cannot be used: {problem}.", remedy="Correct the number.")
+    return decoded

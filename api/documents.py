@@ -1,0 +1,41 @@
+"""`/openapi.json` and `/docs`: the routes of the code, and those of each view that is deployed now."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.openapi.utils import get_openapi
+from starlette.responses import HTMLResponse, Response
+
+from api import problems
+from api.views.documents import view_paths
+from mesh_core import read
+
+
+def serve_openapi(app: FastAPI) -> None:
+    """Add both routes to `app`."""
+
+    async def openapi(request: Request) -> Response:
+        views = await read.views(request.app.state.mesh.database)
+        return Response(msgspec.json.encode(document(app, views.document)), media_type="application/json")
+
+    async def docs(_: Request) -> HTMLResponse:
+        return get_swagger_ui_html(openapi_url="/openapi.json", title="Flexmesh")
+
+    app.add_route("/openapi.json", openapi, include_in_schema=False)
+    app.add_route("/docs", docs, include_in_schema=False)
+
+
+def document(app: FastAPI, views: list[dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document of the routes of `app` and of these views, as the catalogue tells them."""
+    made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    for view in views:
+        made["paths"] |= view_paths(view)
+    components = made.setdefault("components", {}).setdefault("schemas", {})
+    components["Problem"] = problems.SCHEMA
+    for name in ("HTTPValidationError", "ValidationError"):  # FastAPI's own; ours are problems
+        components.pop(name, None)
+    return made

@@ -1,0 +1,5 @@
+"""Events: the timeline."""
+
+from api.events.routes import router
+
+__all__ = ["router"]

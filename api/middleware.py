@@ -1,0 +1,78 @@
+"""Around every request: its ids, its span, its metrics, and an answer even when handling it fails."""
+
+from __future__ import annotations
+
+import re
+from time import perf_counter
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.problems import internal_error
+from mesh_core.model.identifiers import uuid7
+from mesh_core.telemetry import bound, get_logger, is_traceparent, metrics, new_traceparent, request_span
+
+CORRELATION_ID = "X-Correlation-ID"
+_ACCEPTED = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
+_log = get_logger(__name__)
+
+
+class RequestTelemetry:
+    """ASGI middleware. A correlation id is taken from the request or made, and always answered."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request; other scopes pass through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        correlation_id = _correlation_id(headers)
+        given = headers.get("traceparent", "")
+        traceparent = given if is_traceparent(given) else new_traceparent()
+        status = 0
+        started = perf_counter()
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"] = [*message["headers"], (b"x-correlation-id", correlation_id.encode())]
+            await send(message)
+
+        with (
+            bound(correlation_id=correlation_id, traceparent=traceparent),
+            request_span(f"{scope['method']} {scope['path']}", traceparent) as span,
+        ):
+            try:
+                await self._app(scope, receive, send_with_id)
+            except Exception:
+                _log.exception("request failed", method=scope["method"], path=scope["path"])
+                if status:
+                    raise  # too late for another answer
+                await internal_error(scope["path"])(scope, receive, send_with_id)
+            finally:
+                route = _route(scope)
+                seconds = perf_counter() - started
+                span.update_name(f"{scope['method']} {route}")
+                span.set_attribute("http.response.status_code", status)
+                metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
+                metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+                _log.debug(
+                    "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 6)
+                )
+
+
+def _correlation_id(headers: Headers) -> str:
+    for name in (CORRELATION_ID, "X-Request-ID"):
+        given = headers.get(name, "")
+        if _ACCEPTED.fullmatch(given):
+            return given
+    return str(uuid7())
+
+
+def _route(scope: Scope) -> str:
+    """The path of the route, never that of the request: its values would be labels without end."""
+    return getattr(scope.get("route"), "path", "") or "unmatched"

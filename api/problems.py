@@ -1,0 +1,179 @@
+"""Errors as RFC 9457 problem details: the one place that renders them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from mesh_core.errors import DependencyUnavailable, MeshError, UsageError
+from mesh_core.log import DeliveryFailed, EnvelopeError, MessageTooLarge, TopicMissing
+from mesh_core.read import errors as read
+
+MEDIA_TYPE = "application/problem+json"
+TYPE = "urn:flexmesh:problem:"
+
+_REMEDIES = {
+    404: "The paths that exist are in /openapi.json and /docs.",
+    405: "The methods of each path are in /openapi.json.",
+}
+
+
+class InvalidBody(UsageError):
+    """The request's body cannot be used."""
+
+
+class BodyTooLarge(UsageError):
+    """The request's body is too large."""
+
+
+class UnsupportedMediaType(UsageError):
+    """The request's body is not JSON."""
+
+
+_STATUS: Mapping[type[MeshError], int] = {
+    read.NotFound: 404,
+    read.RequestError: 400,
+    read.CursorExpired: 410,
+    read.NotMigrated: 503,
+    read.NotDeployed: 503,
+    MessageTooLarge: 413,
+    TopicMissing: 503,
+    DeliveryFailed: 503,
+    EnvelopeError: 422,
+    InvalidBody: 422,
+    BodyTooLarge: 413,
+    UnsupportedMediaType: 415,
+    DependencyUnavailable: 503,
+    UsageError: 400,
+    MeshError: 500,
+}
+"""By the most derived class that is named here."""
+
+
+def install(app: FastAPI) -> None:
+    """Have every error of `app` rendered here."""
+    app.add_exception_handler(MeshError, _mesh_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+
+
+def problem(
+    path: str,
+    status: int,
+    kind: str,
+    title: str,
+    detail: str,
+    remedy: str,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """A problem document about the request to `path`. `kind` is the last part of its `type`."""
+    document = {
+        "type": TYPE + kind,
+        "title": title,
+        "status": status,
+        "detail": detail,
+        "instance": path,
+        "remedy": remedy,
+    }
+    # A lone surrogate that a client sent cannot be written as UTF-8.
+    body = json.dumps(document, ensure_ascii=False).encode(errors="replace")
+    extra = dict(headers or {})
+    if status == 503:
+        extra.setdefault("Retry-After", "1")
+    return Response(body, status, extra, MEDIA_TYPE)
+
+
+def internal_error(path: str) -> Response:
+    """The problem of an error that nobody foresaw; what it was is in the log alone."""
+    return problem(
+        path,
+        500,
+        "internal-error",
+        "Something went wrong here.",
+        "The request was fine or not; handling it failed.",
+        "Try again; if it stays, look in the log for this X-Correlation-ID.",
+    )
+
+
+def status_of(error: MeshError) -> int:
+    """The HTTP status that tells of `error`."""
+    return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
+
+
+def kind_of(error: type[MeshError]) -> str:
+    """`ViewNotFound` as `view-not-found`."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "-", error.__name__).lower()
+
+
+async def _mesh_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, MeshError)
+    title = (type(error).__doc__ or "").strip().split("\n")[0]
+    return problem(
+        request.url.path,
+        status_of(error),
+        kind_of(type(error)),
+        title,
+        error.args[0],
+        error.remedy or "Correct the request.",
+    )
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    kind = re.sub(r"[^a-z]+", "-", detail.lower()).strip("-")
+    remedy = _REMEDIES.get(error.status_code, "See /docs.")
+    return problem(request.url.path, error.status_code, kind, detail, detail + ".", remedy, error.headers)
+
+
+async def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    return problem(
+        request.url.path,
+        422,
+        "invalid-request",
+        "The request does not have the form that the route asks for.",
+        "; ".join(faults)[:2000],
+        "The form is in /openapi.json.",
+    )
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """`responses` of a route that can answer with these problems, besides 500 and 503."""
+    titles = {
+        400: "The request cannot be understood.",
+        404: "There is nothing of that name.",
+        405: "The path has no such method.",
+        410: "The cursor belongs to a version that no longer serves.",
+        413: "The body is too large.",
+        415: "The body is not JSON.",
+        422: "The request does not have the form that the route asks for.",
+        500: "Something went wrong here.",
+        503: "Postgres or Kafka is unavailable, or not yet migrated and deployed.",
+    }
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": titles[status], "content": content} for status in (*statuses, 500, 503)}
+
+
+SCHEMA: Mapping[str, Any] = {
+    "title": "Problem",
+    "description": "What went wrong, to what, and what to do (RFC 9457).",
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "instance", "remedy"],
+    "properties": {
+        "type": {"type": "string", "format": "uri", "examples": [TYPE + "row-not-found"]},
+        "title": {"type": "string", "examples": ["There is no row with that key."]},
+        "status": {"type": "integer", "examples": [404]},
+        "detail": {"type": "string", "examples": ["order_overview has no row with the key '7'."]},
+        "instance": {"type": "string", "examples": ["/v1/views/order_overview/7"]},
+        "remedy": {"type": "string", "examples": ["Check the key."]},
+    },
+}

@@ -1,0 +1,101 @@
+"""`mesh api`: serves views and workflows over HTTP."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import socket
+from typing import Annotated, Any
+
+import typer
+
+from mesh_core.errors import MeshError, UsageError
+
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+GRACE_SECONDS = 5
+
+
+class PortTaken(MeshError):
+    """The port of the API is taken."""
+
+    exit_status = 3
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command `api`."""
+    app.command("api")(api)
+
+
+def api(
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on: loopback only.")] = None,
+) -> None:
+    """Serve the API until SIGTERM or Ctrl-C; requests under way are answered first.
+
+    Example: mesh api --port 8000
+    """
+    from mesh_core.settings import load_settings
+    from mesh_core.telemetry import configure_logging
+
+    settings = load_settings()
+    configure_logging(settings)
+    bound = bind(settings.api_host if host is None else host, settings.api_port if port is None else port)
+    server = server_of(importlib.import_module("api.app").create_app(settings))
+    typer.echo(f"Serving http://{_address(bound)} (documentation at /docs)", err=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _already_stopped)
+    server.run(sockets=[bound])
+    if not server.started:
+        raise typer.Exit(1)
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises UsageError unless `host` is loopback, PortTaken."""
+    if host not in LOOPBACK:
+        raise UsageError(
+            f"The API has no access rules yet, so it does not listen on {host}.",
+            remedy=f"Use one of {', '.join(LOOPBACK)}; put a proxy that checks who asks in front of it.",
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise PortTaken(
+            f"Port {port} on {host} cannot be used: {error.strerror}.",
+            remedy="Give another one with --port or MESH_API_PORT; 0 takes any that is free.",
+        ) from None
+    bound.listen(2048)
+    return bound
+
+
+def server_of(application: Any) -> Any:
+    """A uvicorn server of an ASGI application, which stops cleanly on SIGTERM."""
+    import uvicorn
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            application,
+            loop="auto",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=30,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+        )
+    )
+
+
+def _already_stopped(number: int, _: object) -> None:
+    """Takes the signal that uvicorn raises again once it has stopped, so that the exit status is 0."""
+
+
+def _address(bound: socket.socket) -> str:
+    host, port = bound.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
