@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from mesh_core.model.errors import DeclarationError
 from mesh_core.model.event import Contract, EventField
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def bind_folds(
     entity: str, service: str, columns: tuple[EntityColumn, ...], declared: Sequence[FoldDeclaration]
 ) -> tuple[tuple[EntityColumn, ...], tuple[Fold, ...]]:
-    """The columns (with what folds demand of them) and the folds. Raises DeclarationError naming class and field."""
+    """The columns (with what folds demand of them) and the folds.
+
+    Raises DeclarationError naming class and field.
+    """
     if not declared:
         raise DeclarationError(
             f"{entity}: no folds, so nothing would ever fill it.", remedy="folds = upsert(SomeEvent)"
@@ -207,7 +210,7 @@ def _check_type(
 
 
 def _check_mixed(entity: str, columns: tuple[EntityColumn, ...], folds: tuple[Fold, ...]) -> None:
-    """Operations of one column must combine, and those that start from what was there must start from nothing."""
+    """Operations of one column must combine, and what adds or compares must start from nothing."""
     for column in columns:
         kinds = {op.kind for fold in folds for op in fold.operations if op.column == column.name} - {"set"}
         if len(kinds) > 1:
@@ -236,7 +239,8 @@ def _check_columns_set(entity: str, columns: tuple[EntityColumn, ...], folds: tu
         for fold in folds:
             if fold.kind == "upsert" and column.name not in {op.column for op in fold.operations}:
                 raise DeclarationError(
-                    f"{entity}.{column.name}: {fold.contract.type} can create a row without this required column.",
+                    f"{entity}.{column.name}: {fold.contract.type} can create a row without this required "
+                    "column.",
                     remedy="Make the column … | None, give it a default, or patch instead of upsert.",
                 )
     if not any(fold.kind == "upsert" for fold in folds):

@@ -1,10 +1,12 @@
-"""What the mesh itself publishes on `mesh.events`, and the entities folded from it: workflows and their entries."""
+"""What the mesh itself publishes on `mesh.events`, and the entities folded from it."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
+
+from annotated_types import Ge, Lt, MaxLen
 
 from mesh_core.model.entity import Col, Entity, Key
 from mesh_core.model.event import Event
@@ -12,6 +14,8 @@ from mesh_core.model.folds import event_source, event_time, min_, upsert
 
 MESH_SERVICE = "mesh"
 MESH_TOPIC = "mesh.events"
+ShortName = Annotated[str, MaxLen(40)]
+"""Bounded, as all that becomes part of a key must be for Postgres to index it."""
 
 
 class WorkflowCreated(Event, type="mesh.workflow.created.v1"):
@@ -28,9 +32,9 @@ class EntryRegistered(Event, type="mesh.entry.registered.v1"):
 
     key_fields = ("workflow_id",)
     workflow_id: UUID
-    entry_service: str
-    entry_entity: str
-    entry_key: str
+    entry_service: ShortName
+    entry_entity: ShortName
+    entry_key: Annotated[str, MaxLen(512)]
 
 
 class DeadLetterDecided(Event, type="mesh.dead_letter.decided.v1"):
@@ -41,10 +45,10 @@ class DeadLetterDecided(Event, type="mesh.dead_letter.decided.v1"):
     """
 
     key_fields = ("letter_topic", "letter_partition", "letter_offset")
-    letter_topic_id: str
-    letter_topic: str
-    letter_partition: int
-    letter_offset: int
+    letter_topic_id: Annotated[str, MaxLen(64)]
+    letter_topic: Annotated[str, MaxLen(249)]
+    letter_partition: Annotated[int, Ge(0), Lt(2**31)]
+    letter_offset: Annotated[int, Ge(0)]
     action: Literal["retry", "edit", "discard"]
     value: str | None = None
 

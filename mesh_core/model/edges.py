@@ -193,8 +193,8 @@ def _check(
         raise DeclarationError(f"{what}: {right!r} must be columns of {entity.name} itself.")
     if tuple(column.column for column in whole_key) != entity.key:
         raise DeclarationError(
-            f"{what}({left!r}, {right!r}): {', '.join(c.column for c in whole_key)} is not the whole key of {entity.name}, "
-            f"which is ({', '.join(entity.key)}).",
+            f"{what}({left!r}, {right!r}): {', '.join(c.column for c in whole_key)} is not the whole key of "
+            f"{entity.name}, which is ({', '.join(entity.key)}).",
             remedy="The second argument names the key, in order.",
         )
     if len(left) != len(right):

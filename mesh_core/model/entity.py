@@ -32,10 +32,12 @@ class EntityColumn:
     default: Any = None
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         return {"name": self.name, "type": self.type.to_json(), "key": self.key, "default": self.default}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EntityColumn:
+        """What `to_json` wrote."""
         return cls(data["name"], ColumnType.from_json(data["type"]), data["key"], data["default"])
 
 
@@ -52,10 +54,12 @@ class EntityModel:
 
     @property
     def service(self) -> str:
+        """The service whose thing it is a copy of."""
         return self.name.split(".")[0]
 
     @property
     def topic(self) -> str:
+        """The one topic that feeds it."""
         return topic_of(self.service)
 
     @property
@@ -70,11 +74,12 @@ class EntityModel:
 
     @cached_property
     def key(self) -> tuple[str, ...]:
+        """Names of the key columns, in order."""
         return tuple(column.name for column in self.columns if column.key)
 
     @cached_property
     def record_key(self) -> tuple[str, ...]:
-        """The leading key columns that make the record key: all of them, or the parent's where `each` is used."""
+        """The leading key columns that make the record key: all, or the parent's where `each` is used."""
         if self.record_key_count is not None:
             return self.key[: self.record_key_count]
         each = next((fold for fold in self.folds if fold.each), None)
@@ -90,6 +95,7 @@ class EntityModel:
         raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         return {
             "name": self.name,
             "columns": [column.to_json() for column in self.columns],
@@ -100,6 +106,7 @@ class EntityModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> EntityModel:
+        """What `to_json` wrote."""
         return cls(
             data["name"],
             tuple(EntityColumn.from_json(column) for column in data["columns"]),
@@ -110,7 +117,7 @@ class EntityModel:
 
 
 class Col(Generic[T_co]):
-    """Annotates a column: `name: Col[str | None]`. On the class, `Order.name` is the column in expressions."""
+    """Annotates a column: `name: Col[str | None]`. `Order.name` is the column in expressions."""
 
     if TYPE_CHECKING:
 
@@ -127,6 +134,8 @@ class Key(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class ColumnOptions:
+    """What `column` was given."""
+
     default: Any = None
     precision: int | None = None
     scale: int | None = None
@@ -190,6 +199,7 @@ class Entity:
             setattr(cls, entry.name, kind(model.name, entry.name, entry.type))
 
     def __new__(cls) -> Self:
+        """Raises DeclarationError."""
         raise DeclarationError(f"{cls.__name__} is a declaration; it has no instances.")
 
 

@@ -33,14 +33,17 @@ class Contract:
 
     @property
     def service(self) -> str:
+        """The service that publishes it: the first part of the type."""
         return self.type.split(".", 1)[0]
 
     @property
     def entity(self) -> str:
+        """What it is about: the second part of the type."""
         return self.type.split(".", 2)[1]
 
     @property
     def topic(self) -> str:
+        """The topic that it is published on."""
         return topic_of(self.service)
 
     def field_at(self, path: str) -> FieldType | None:
@@ -58,10 +61,12 @@ class Contract:
         )
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         return {"type": self.type, "fields": [field.to_json() for field in self.fields]}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:
+        """What `to_json` wrote."""
         return cls(data["type"], tuple(Field.from_json(field) for field in data["fields"]))
 
 
@@ -84,7 +89,7 @@ class _NamedFields(ModelMetaclass):
 
     if not TYPE_CHECKING:  # else mypy would believe in any attribute
 
-        def __getattr__(cls, name: str) -> Any:
+        def __getattr__(cls, name: str) -> Any:  # noqa: N805  # of a metaclass
             fields = cls.__dict__.get("__pydantic_fields__", {})
             if name in fields:
                 return EventField(cls, fields[name].alias or name)
@@ -113,11 +118,12 @@ class Event(BaseModel, metaclass=_NamedFields):
     key_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that make the record key, when a publisher is to read it from the payload."""
 
-    def __init_subclass__(cls, *, type: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(cls, *, type: str = "", **kwargs: Any) -> None:  # noqa: A002
         super().__init_subclass__(**kwargs)
         if type and not TYPE_PATTERN.fullmatch(type):
             raise DeclarationError(
-                f"{cls.__name__}: the type {type!r} does not read <service>.<entity>.<past-tense verb>.v<major>.",
+                f"{cls.__name__}: the type {type!r} does not read "
+                "<service>.<entity>.<past-tense verb>.v<major>.",
                 remedy="For example sales.order.placed.v1.",
             )
         if type:

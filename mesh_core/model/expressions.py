@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound="Entity")
 T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
-Number = int | Decimal | float | None
+Number = int | Decimal | None
 
 EdgeKind = Literal["one", "many", "workflow"]
 RollupFunction = Literal["count", "sum", "min", "max", "latest", "list"]
@@ -55,6 +55,7 @@ class Expr(Generic[E, T_co]):
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         raise NotImplementedError
 
     def __add__(self: Expr[E, Number], other: Expr[E, Number] | int | Decimal) -> Expr[E, Decimal]:
@@ -96,13 +97,15 @@ class Expr(Generic[E, T_co]):
     __hash__ = object.__hash__
 
     def is_null(self) -> Condition[E]:
+        """Whether there is no value."""
         return NullTest(self, True)
 
     def is_not_null(self) -> Condition[E]:
+        """Whether there is a value."""
         return NullTest(self, False)
 
     def or_else(self, value: Any) -> Expr[E, Any]:
-        """This value, or `value` where there is none."""
+        """The value, or `value` where there is none."""
         return Coalesce(self, literal(value))
 
 
@@ -113,6 +116,7 @@ class Condition(Expr[E, bool]):
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         return ColumnType("bool", nullable=True)
 
     def __and__(self, other: Condition[E]) -> Condition[E]:
@@ -142,17 +146,19 @@ def literal(value: object) -> Expr[Any, Any]:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Literal_(Expr[Any, Any]):
+class Literal_(Expr[Any, Any]):  # noqa: N801  # typing has the name
     """A constant."""
 
     value: bool | int | str | Decimal | None
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return None
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         kinds: dict[Any, Any] = {
             bool: "bool",
             int: "int",
@@ -174,10 +180,12 @@ class ColumnRef(Expr[E, T_co]):
 
     @property
     def root(self) -> str:
+        """The name of the entity that the expression starts from; None for a literal."""
         return self.path[0].source if self.path else self.entity
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         return self.column_type.as_nullable() if self.path else self.column_type
 
     def __repr__(self) -> str:
@@ -213,20 +221,25 @@ class Arithmetic(Expr[E, Decimal]):
         for side in (self.left, self.right):
             if side.type.kind not in ("int", "numeric"):
                 raise DeclarationError(
-                    f"{side!r} is {side.type.kind}; arithmetic takes whole numbers and Decimals, which never overflow."
+                    f"{side!r} is {side.type.kind}; arithmetic takes whole numbers and Decimals, "
+                    "which never overflow."
                 )
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return common_root(self.left, self.right)
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         return ColumnType("numeric", self.left.type.nullable or self.right.type.nullable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Comparison(Condition[E]):
+    """`left op right`, unknown where either is missing."""
+
     op: Literal["=", "<>", "<", "<=", ">", ">="]
     left: Expr[Any, Any]
     right: Expr[Any, Any]
@@ -242,41 +255,53 @@ class Comparison(Condition[E]):
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return common_root(self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Logical(Condition[E]):
+    """`left and right` or `left or right`."""
+
     op: Literal["and", "or"]
     left: Condition[Any]
     right: Condition[Any]
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return common_root(self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Negation(Condition[E]):
+    """Not `operand`."""
+
     operand: Condition[Any]
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return self.operand.root
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class NullTest(Condition[E]):
+    """Whether `operand` is missing, or is there."""
+
     operand: Expr[Any, Any]
     is_null_: bool
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return self.operand.root
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Coalesce(Expr[E, T_co]):
+    """`left`, or `right` where there is none."""
+
     left: Expr[Any, Any]
     right: Expr[Any, Any]
 
@@ -288,10 +313,12 @@ class Coalesce(Expr[E, T_co]):
 
     @property
     def root(self) -> str | None:
+        """The name of the entity that the expression starts from; None for a literal."""
         return common_root(self.left, self.right)
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         kind = self.right.type.kind if self.left.type.kind == "int" else self.left.type.kind
         return ColumnType(kind, self.right.type.nullable)
 
@@ -331,10 +358,12 @@ class Rollup(Expr[E, T_co]):
 
     @property
     def root(self) -> str:
+        """The name of the entity that the expression starts from; None for a literal."""
         return self.path[0].source
 
     @property
     def type(self) -> ColumnType:
+        """What kind of column can hold the value, and whether it can be missing."""
         match self.function:
             case "count":
                 return ColumnType("int")

@@ -22,16 +22,18 @@ ENVELOPE_FIELDS = {"time": "timestamptz", "id": "text", "workflowid": "uuid", "s
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a value comes from: a dotted path of the payload, of the `each` element, of the envelope, or constant."""
+    """Where a value comes from: a path of the payload or the `each` element, the envelope, or a constant."""
 
     scope: Scope
     value: Any
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         return {self.scope: self.value}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Source:
+        """What `to_json` wrote."""
         ((scope, value),) = data.items()
         return cls(cast(Scope, scope), value)
 
@@ -49,11 +51,13 @@ class Operation:
     window: int | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         data: dict[str, Any] = {"column": self.column, "kind": self.kind, "source": self.source.to_json()}
         return data if self.window is None else {**data, "window": self.window}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Operation:
+        """What `to_json` wrote."""
         return cls(data["column"], data["kind"], Source.from_json(data["source"]), data.get("window"))
 
 
@@ -68,6 +72,7 @@ class Fold:
     each: str | None = None
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         return {
             "kind": self.kind,
             "contract": self.contract.to_json(),
@@ -78,6 +83,7 @@ class Fold:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Fold:
+        """What `to_json` wrote."""
         return cls(
             data["kind"],
             Contract.from_json(data["contract"]),
@@ -99,6 +105,8 @@ class FoldDeclaration:
 
 @dataclass(frozen=True, slots=True)
 class OperationDeclaration:
+    """An operation as written, before it is bound to its column."""
+
     kind: OpKind
     value: Any
     window: int | None = None

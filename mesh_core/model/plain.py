@@ -25,6 +25,7 @@ from mesh_core.model.types import ColumnType
 
 
 def path_to_json(path: Path) -> list[dict[str, Any]]:
+    """A path as plain JSON."""
     return [
         {
             "kind": edge.kind,
@@ -38,6 +39,7 @@ def path_to_json(path: Path) -> list[dict[str, Any]]:
 
 
 def path_from_json(data: Sequence[Mapping[str, Any]]) -> Path:
+    """What `path_to_json` wrote."""
     return tuple(
         Edge(
             edge["kind"],

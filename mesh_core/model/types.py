@@ -58,9 +58,11 @@ class ColumnType:
         return SQL_TYPES[self.kind]
 
     def as_nullable(self) -> ColumnType:
+        """The same, where a value can be missing."""
         return ColumnType(self.kind, True, self.precision, self.scale)
 
     def to_json(self) -> dict[str, object]:
+        """As plain JSON."""
         facts = {
             "kind": self.kind,
             "nullable": self.nullable,
@@ -71,6 +73,7 @@ class ColumnType:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ColumnType:
+        """What `to_json` wrote."""
         return cls(data["kind"], data.get("nullable", False), data.get("precision"), data.get("scale"))
 
 
@@ -108,9 +111,11 @@ class FieldType:
         return typing.cast(ColumnKind, self.kind)
 
     def field(self, name: str) -> Field | None:
+        """The field of that name of an object, or None."""
         return next((field for field in self.fields if field.name == name), None)
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         data: dict[str, Any] = {"kind": self.kind}
         if self.nullable:
             data["nullable"] = True
@@ -126,6 +131,7 @@ class FieldType:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> FieldType:
+        """What `to_json` wrote."""
         return cls(
             data["kind"],
             data.get("nullable", False),
@@ -146,11 +152,13 @@ class Field:
     default: Any = None
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         data: dict[str, Any] = {"name": self.name, "type": self.type.to_json()}
         return data if self.required else {**data, "default": self.default}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Field:
+        """What `to_json` wrote."""
         return cls(
             data["name"], FieldType.from_json(data["type"]), "default" not in data, data.get("default")
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, Generic, TypeVar
 
 from mesh_core.model.edges import Many, One
@@ -59,6 +60,7 @@ class ViewModel:
 
     @property
     def table(self) -> str:
+        """The stem of its physical tables."""
         return self.name
 
     @cached_property
@@ -94,6 +96,7 @@ class ViewModel:
         raise KeyError(name)
 
     def to_json(self) -> dict[str, Any]:
+        """As plain JSON."""
         data: dict[str, Any] = {
             "name": self.name,
             "root": self.root,
@@ -119,6 +122,7 @@ class ViewModel:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> ViewModel:
+        """What `to_json` wrote."""
         return cls(
             data["name"],
             data["root"],
@@ -268,7 +272,7 @@ def checked(model: ViewModel, root: EntityModel) -> ViewModel:
 def _check_path(view: str, path: Path) -> None:
     if len(path) > MAX_DEPTH:
         raise DeclarationError(f"{view}: {len(path)} edges deep; at most {MAX_DEPTH}.")
-    for before, after in zip(path, path[1:], strict=False):
+    for before, after in pairwise(path):
         if before.target != after.source:
             raise DeclarationError(
                 f"{view}: an edge ends at {before.target} and the next starts at {after.source}."
