@@ -335,9 +335,10 @@ def test_two_consumers_share_the_partitions_and_hand_them_over(
                 assert time.monotonic() < deadline
                 first.poll(10, 0.05)
                 second.poll(10, 0.05)
-            while len(one.assigned_calls) < 2:
+            while len(one.assigned_calls) < 2 or len(first.positions().offsets) != 2:
                 assert time.monotonic() < deadline
-                first.poll(10, 0.05)
+                first.poll(10, 0.05)  # joining needs all members to poll
+                second.poll(10, 0.05)
             assert one.assigned_calls[-1] | two.assigned_calls[-1] == everything
             assert one.assigned_calls[-1].isdisjoint(two.assigned_calls[-1])
             assert first.positions().offsets.keys() == one.assigned_calls[-1]
