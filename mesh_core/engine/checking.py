@@ -67,4 +67,5 @@ def _compare(connection: psycopg.Connection[Any], view: ViewVersion) -> CheckRes
         samples = connection.execute(
             f"SELECT {shown} FROM {pairs} WHERE {differs} ORDER BY {shown} LIMIT {SAMPLES}"
         ).fetchall()
-    return CheckResult(view.model.name, *row, samples)
+    rows, missing, unexpected, different = row
+    return CheckResult(view.model.name, rows, missing, unexpected, different, samples)

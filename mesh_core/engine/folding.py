@@ -6,9 +6,9 @@ they are split into batches.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from mesh_core.contracts.refusals import Refusal, Unknown
 from mesh_core.engine.compiled import CompiledFold, Route, parse_key, routes
@@ -19,10 +19,11 @@ from mesh_core.model.builtin import MESH_TOPIC, DeadLetterDecided
 from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text
 from mesh_core.store.checkpoints import Counts
 from mesh_core.store.entity_writes import EntityVersion, Shape
-from mesh_core.store.held import ALL, Held, HeldRow, Record
+from mesh_core.store.held import ALL, Held, HeldRow, Line, Record
 from mesh_core.store.lookups import Decision, IndexedEvent, RecentIds
 from mesh_core.store.tables import ENTRY
 
+STATUS_OUTCOME = {"dead": "dead_lettered", "parked": "parked"}
 SEVERITY = {"ignored": 0, "applied": 1, "parked": 2, "dead_lettered": 3}
 DECIDED = DeadLetterDecided.type
 ENTRY_SHAPE = Shape("upsert", (("registered_at", "min"),))
@@ -46,6 +47,88 @@ class Router:
 
     def of_topic(self, topic: str) -> list[EntityVersion]:
         return [version for version in self.versions.values() if version.model.topic == topic]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an event that is held."""
+
+    event_type: str | None
+    event_id: str | None
+    sequence: int | None
+
+
+BEHIND = ("behind", "An earlier event of this key is a dead letter.")
+
+
+@dataclass
+class Verdict:
+    """What a record came to, by version id (or ALL)."""
+
+    record: Record
+    outcomes: dict[int, str] = field(default_factory=dict)
+    held: list[tuple[int, Literal["dead", "parked"], tuple[str, str], Facts, bytes | None]] = field(
+        default_factory=list
+    )
+
+    def hold(
+        self,
+        version: int,
+        status: Literal["dead", "parked"],
+        why: tuple[str, str],
+        facts: Facts,
+        edited: bytes | None,
+    ) -> None:
+        """Hold the record for a version."""
+        self.outcomes[version] = STATUS_OUTCOME[status]
+        self.held.append((version, status, why, facts, edited))
+
+    @property
+    def worst(self) -> str:
+        """The outcome that the record counts under."""
+        return worst(self.outcomes.values())
+
+    @property
+    def otherwise(self) -> str:
+        """The worst outcome for versions that do not hold it."""
+        return worst(outcome for outcome in self.outcomes.values() if SEVERITY[outcome] < SEVERITY["parked"])
+
+    def holds(self, topic_id: str, counted: str) -> Iterator[HeldRow]:
+        """Rows of mesh.held_events for the versions that hold it."""
+        record = self.record
+        for version, status, (reason, detail), facts, edited in self.held:
+            yield HeldRow(
+                record.partition.topic,
+                record.partition.partition,
+                record.offset,
+                version,
+                topic_id,
+                status,
+                record.text_key,
+                reason,
+                storable(detail),
+                record.key,
+                record.value,
+                edited,
+                [(name, value.decode("latin-1")) for name, value in record.headers],
+                record.timestamp,
+                None if facts.event_type is None else storable(facts.event_type),
+                None if facts.event_id is None else storable(facts.event_id),
+                facts.sequence,
+                1,
+                self.otherwise,
+                counted,
+            )
+
+
+def worst(outcomes: Iterable[str]) -> str:
+    """The outcome that a record counts under, given what it came to for each entity."""
+    return max(outcomes, key=SEVERITY.__getitem__, default="ignored")
+
+
+def storable(text: str) -> str:
+    """Text from a record as Postgres can store it."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass
@@ -127,58 +210,49 @@ class Folding:
             self.rows[fold.version.id].upsert(key, fold.shape, fold.values(item), number, fold.whole)
         return bool(keys)
 
-    def fold_record(
-        self, record: Record, item: Any, only: Collection[int] | None = None, attempts: int = 1
-    ) -> str:
-        """Fold one record, for all versions or for `only` some; what it came to, by its worst outcome."""
-        decision = self.known.decisions.get((record.partition, record.offset))
-        if decision is not None and decision.action == "discard":
-            return "ignored"
-        if decision is not None and decision.action == "edit":
-            item = self.router.intake.read(record.partition.topic, decision.value)
-        route = self.router.by_struct[record.partition.topic].get(type(item))
-        refusal = self._refusal(record, item, route)
-        if refusal is not None:
-            self._hold(record, item, self.known.all_versions, "dead", *refusal, "ignored", attempts)
-            return "dead_lettered"
-        if isinstance(item, Tombstone):
-            return self._fold_tombstone(record, only)
-        if self._held_for_all(record, route):
-            self._register(record, item)
-            self._hold(
-                record,
-                item,
-                self.known.all_versions,
-                "parked",
-                "behind",
-                "An earlier event of this key is a dead letter.",
-                "ignored",
-            )
-            return "parked"
-        self._register(record, item)
-        if route is not None and route.event_type == DECIDED:
-            decided = decision_in(item, self.router)
-            assert decided is not None
-            self.decided.append(decided)
-            return "applied"
-        outcomes: list[tuple[str, CompiledFold, tuple[str, str]]] = []
-        for fold in route.folds if route else ():
-            if only is None or fold.version.id in only:
-                outcome, why = self._fold_one(record, item, fold)
-                outcomes.append((outcome, fold, why))
-        rest = max(
-            (o for o, _, _ in outcomes if o in ("applied", "ignored")),
-            key=SEVERITY.__getitem__,
-            default="ignored",
-        )
-        for outcome, fold, why in outcomes:
-            if outcome in ("dead_lettered", "parked"):
-                status = "dead" if outcome == "dead_lettered" else "parked"
-                self._hold(record, item, fold.version.id, status, *why, rest, attempts)
-        return max((outcome for outcome, _, _ in outcomes), key=SEVERITY.__getitem__, default="ignored")
+    def fold_record(self, record: Record, item: Any) -> str:
+        """Fold a record that is met for the first time; what it came to, by its worst outcome."""
+        verdict = Verdict(record)
+        self._meet(verdict, item)
+        return self.settle(verdict)
 
-    def _refusal(self, record: Record, item: Any, route: Route | None) -> tuple[str, str] | None:
-        """Why the record is refused for all entities; depends on it alone."""
+    def settle(self, verdict: Verdict) -> str:
+        """Hold the record where it is to be held; the outcome that it counts under."""
+        outcome = verdict.worst
+        for row in verdict.holds(self.known.topic_ids[verdict.record.partition.topic], outcome):
+            self.known.held.add(row)
+        return outcome
+
+    def _meet(self, verdict: Verdict, item: Any) -> None:
+        record, edited = verdict.record, None
+        every = self.known.all_versions
+        refusal = self.refusal(record, item)
+        decision = self.known.decisions.get((record.partition, record.offset))
+        if refusal is not None and decision is not None and decision.action == "discard":
+            verdict.outcomes[every] = "ignored"
+            return
+        if refusal is not None and decision is not None and decision.action == "edit":
+            edited = decision.value
+            item = self.router.intake.read(record.partition.topic, edited)
+            refusal = self.refusal(record, item)
+        if refusal is not None:
+            verdict.hold(every, "dead", refusal, self._facts(record, item), edited)
+            return
+        if isinstance(item, Tombstone):
+            self._meet_tombstone(verdict)
+            return
+        self.register(record, item)
+        decided = decision_in(item, self.router) if record.partition.topic == MESH_TOPIC else None
+        if decided is not None:
+            self.decided.append(decided)
+            verdict.outcomes[every] = "applied"
+        elif self._waits_for_all(record, item):
+            verdict.hold(every, "parked", BEHIND, self._facts(record, item), edited)
+        else:
+            self.fold_all(verdict, item, edited)
+
+    def refusal(self, record: Record, item: Any) -> tuple[str, str] | None:
+        """(reason, detail) why the record is refused for all entities, or None; depends on it alone."""
         at = (record.partition, record.offset)
         if at in self.known.refused:
             return self.known.refused[at]
@@ -195,7 +269,7 @@ class Folding:
                     except ValueError as error:
                         return "key_mismatch", f"The record key is no key of {version.model.name}: {error}."
             return None
-        for fold in route.folds if route else ():
+        for fold in self._folds(record, item):
             expected = fold.record_key(fold.key(item))
             if record.key is None or expected.encode() != key:
                 given = "missing" if record.key is None else repr(record.text_key)
@@ -205,45 +279,120 @@ class Folding:
                 )
         return None
 
-    def _held_for_all(self, record: Record, route: Route | None) -> bool:
-        """Whether the record waits behind one that could not be read. A whole-state event supersedes it."""
-        held = self.known.held
-        if (
-            route is None
-            or not route.folds
-            or not held.has(record.partition, record.text_key, self.known.all_versions)
-        ):
+    def problem(self, item: Any, fold: CompiledFold) -> tuple[str, str] | None:
+        """(reason, detail) why one entity refuses an event that its contract accepts, or None."""
+        if fold.check is not None and (detail := fold.check(item)):
+            return "does_not_fit", f"{detail}."
+        if fold.needs_sequence and item.sequence is None:
+            return "missing_sequence", f"{fold.version.model.name} adds, so the event must carry sequence."
+        return None
+
+    def fold_of(self, record: Record, item: Any, version: int) -> CompiledFold | None:
+        """The fold of one entity version that takes the event, if it has one."""
+        return next((fold for fold in self._folds(record, item) if fold.version.id == version), None)
+
+    def _folds(self, record: Record, item: Any) -> Sequence[CompiledFold]:
+        route = self.router.by_struct[record.partition.topic].get(type(item))
+        return route.folds if route is not None else ()
+
+    def _waits_for_all(self, record: Record, item: Any) -> bool:
+        """Whether the event is parked behind one that could not be read. A newer whole-state event supersedes it."""
+        held, folds = self.known.held, self._folds(record, item)
+        line = (record.partition, record.text_key, self.known.all_versions)
+        if not folds or line not in held.lines or all(self.is_repeated(record, item, fold) for fold in folds):
             return False
-        if not route.supersedes_all:
+        whole = self.router.by_struct[record.partition.topic][type(item)].supersedes_all
+        if not whole or not self._is_newer(item, line) or any(self.problem(item, fold) for fold in folds):
             return True
-        held.drop(record.partition, record.text_key, self.known.all_versions)
+        held.drop(line)
         return False
 
-    def _fold_one(self, record: Record, item: Any, fold: CompiledFold) -> tuple[str, tuple[str, str]]:
-        version, text = fold.version.id, record.text_key
-        name = fold.version.model.name
-        sequence = item.sequence
-        if fold.check is not None and (problem := fold.check(item)):
-            return "dead_lettered", ("does_not_fit", f"{problem}.")
-        if fold.needs_sequence and sequence is None:
-            return "dead_lettered", ("missing_sequence", f"{name} adds, so the event must carry sequence.")
-        if sequence is not None and sequence <= self._last_sequence(version, text):
-            return "ignored", ("", "")
-        if fold.window is not None and sequence is None and self._seen(record, item.id, fold):
-            return "ignored", ("", "")
-        if self.known.held.has(record.partition, text, version):
-            if not fold.whole:
-                return "parked", ("behind", "An earlier event of this key is a dead letter.")
-            self.known.held.drop(record.partition, text, version)
-        if sequence is not None:
-            self.sequences[version, text] = sequence
-        return ("applied" if self._apply(record, item, fold) else "ignored"), ("", "")
+    def fold_all(self, verdict: Verdict, item: Any, edited: bytes | None) -> None:
+        """Fold an event into every entity that takes it, each on its own."""
+        record = verdict.record
+        value = record.value if edited is None else edited
+        for fold in self._folds(record, item):
+            version = fold.version.id
+            problem = self.problem(item, fold)
+            decision = self.known.decisions.get((record.partition, record.offset))
+            if problem is None:
+                self._arrive(verdict, item, fold, edited)
+            elif decision is not None and decision.action == "discard":
+                verdict.outcomes[version] = "ignored"
+            elif decision is not None and decision.action == "edit" and decision.value != value:
+                self._fold_edited(verdict, fold, decision.value)
+            else:
+                verdict.hold(version, "dead", problem, self._facts(record, item), edited)
+
+    def _fold_edited(self, verdict: Verdict, refused: CompiledFold, value: bytes | None) -> None:
+        """Fold what an edit says in place of an event that one entity refused."""
+        record, version = verdict.record, refused.version.id
+        item, problem = self.checked(record, value, version)
+        if problem is not None:
+            verdict.hold(version, "dead", problem, self._facts(record, item), value)
+            return
+        fold = self.fold_of(record, item, version)
+        if fold is None:
+            verdict.outcomes[version] = "ignored"
+        else:
+            self._arrive(verdict, item, fold, value)
+
+    def checked(
+        self, record: Record, value: bytes | None, version: int
+    ) -> tuple[Any, tuple[str, str] | None]:
+        """The event that an edit or a retry puts to one entity, and why it is refused, if it is."""
+        item = self.router.intake.read(
+            record.partition.topic, value, () if value != record.value else record.headers
+        )
+        if isinstance(item, Tombstone):
+            return item, ("null_payload", "The record has no value.")
+        problem = self.refusal(record, item)
+        fold = None if problem else self.fold_of(record, item, version)
+        return item, problem or (self.problem(item, fold) if fold is not None else None)
+
+    def _arrive(self, verdict: Verdict, item: Any, fold: CompiledFold, edited: bytes | None) -> None:
+        """An event that an entity can take: ignored, parked or applied."""
+        record, version = verdict.record, fold.version.id
+        line = (record.partition, record.text_key, version)
+        if self.is_repeated(record, item, fold):
+            verdict.outcomes[version] = "ignored"
+            return
+        if line in self.known.held.lines:
+            if not fold.whole or not self._is_newer(item, line):
+                verdict.hold(version, "parked", BEHIND, self._facts(record, item), edited)
+                return
+            self.known.held.drop(line)
+        verdict.outcomes[version] = self.change(record, item, fold)
+
+    def change(self, record: Record, item: Any, fold: CompiledFold) -> str:
+        """Fold an event into one entity, now: `applied`, or `ignored` if there was nothing to change."""
+        version = fold.version.id
+        if item.sequence is not None:
+            self.sequences[version, record.text_key] = item.sequence
+        elif fold.window is not None:
+            self.recent[version, record.partition, item.id] = record.offset
+        return "applied" if self._apply(record, item, fold) else "ignored"
+
+    def is_repeated(self, record: Record, item: Any, fold: CompiledFold) -> bool:
+        """Whether the entity has had this event, by its sequence, or by its id within the window."""
+        version = fold.version.id
+        if item.sequence is not None:
+            at = (version, record.text_key)
+            last = self.sequences.get(at, self.known.sequences.get(at))
+            return last is not None and item.sequence <= last
+        if fold.window is None:
+            return False
+        seen = (version, record.partition, item.id)
+        offset = self.recent.get(seen, self.known.recent.get(seen))
+        return offset is not None and record.offset - offset <= fold.window
+
+    def _is_newer(self, item: Any, line: Line) -> bool:
+        greatest = self.known.held.lines[line]
+        return item.sequence is None or greatest is None or item.sequence > greatest
 
     def _apply(self, record: Record, item: Any, fold: CompiledFold) -> bool:
         rows, number = self.rows[fold.version.id], record.partition.partition
         key = fold.key(item)
-        if fold.window is not None:
-            self.recent[fold.version.id, record.partition, item.id] = record.offset
         if fold.fold.kind == "delete":
             return rows.delete(key, number)
         if fold.elements is not None and fold.element_key is not None:
@@ -258,42 +407,30 @@ class Folding:
         rows.upsert(key, fold.shape, fold.values(item), number, fold.whole)
         return True
 
-    def _fold_tombstone(self, record: Record, only: Collection[int] | None) -> str:
-        outcome = "ignored"
-        held, text = self.known.held, record.text_key
+    def _meet_tombstone(self, verdict: Verdict) -> None:
+        record, held = verdict.record, self.known.held
         versions = self.router.of_topic(record.partition.topic)
-        if held.has(record.partition, text, self.known.all_versions):
+        line = (record.partition, record.text_key, self.known.all_versions)
+        if line in held.lines:
             if not all(version.model.tombstones for version in versions):
-                self._hold(
-                    record,
-                    None,
-                    self.known.all_versions,
-                    "parked",
-                    "behind",
-                    "An earlier event of this key is a dead letter.",
-                    outcome,
-                )
-                return "parked"
-            held.drop(record.partition, text, self.known.all_versions)
-        for version in versions:
-            if version.model.tombstones and (only is None or version.id in only):
-                if held.has(record.partition, text, version.id):
-                    held.drop(record.partition, text, version.id)
-                if self.rows[version.id].delete(parse_key(version.model, text), record.partition.partition):
-                    outcome = "applied"
-        return outcome
+                verdict.hold(self.known.all_versions, "parked", BEHIND, Facts(None, None, None), None)
+                return
+            held.drop(line)
+        self.delete_by_tombstone(verdict)
 
-    def _last_sequence(self, version: int, record_key: str) -> int:
-        at = (version, record_key)
-        found = self.sequences.get(at)
-        return found if found is not None else self.known.sequences.get(at, -(2**63))
+    def delete_by_tombstone(self, verdict: Verdict) -> None:
+        """Delete the key for every entity that takes tombstones."""
+        record = verdict.record
+        for version in self.router.of_topic(record.partition.topic):
+            if version.model.tombstones:
+                line = (record.partition, record.text_key, version.id)
+                if line in self.known.held.lines:
+                    self.known.held.drop(line)
+                key = parse_key(version.model, record.text_key)
+                there = self.rows[version.id].delete(key, record.partition.partition)
+                verdict.outcomes[version.id] = "applied" if there else "ignored"
 
-    def _seen(self, record: Record, event_id: str, fold: CompiledFold) -> bool:
-        at = (fold.version.id, record.partition, event_id)
-        offset = self.recent.get(at, self.known.recent.get(at))
-        return offset is not None and record.offset - offset <= (fold.window or 0)
-
-    def _register(self, record: Record, item: Any) -> None:
+    def register(self, record: Record, item: Any) -> None:
         """Enter the event's own entry in the lookup table and the index, if it names a workflow."""
         if self._entry is None or item.workflowid is None:
             return
@@ -316,42 +453,13 @@ class Folding:
     def _type_of(self, record: Record, item: Any) -> str:
         return self.router.by_struct[record.partition.topic][type(item)].event_type
 
-    def _hold(
-        self,
-        record: Record,
-        item: Any,
-        version: int,
-        status: Any,
-        reason: str,
-        detail: str,
-        rest: str,
-        attempts: int = 1,
-    ) -> None:
-        known_type = item.event_type if isinstance(item, Refusal) else None
-        event_id = item.event_id if isinstance(item, Refusal) else getattr(item, "id", None)
-        if known_type is None and type(item) in self.router.by_struct[record.partition.topic]:
-            known_type = self._type_of(record, item)
-        self.known.held.add(
-            HeldRow(
-                record.partition.topic,
-                record.partition.partition,
-                record.offset,
-                version,
-                self.known.topic_ids[record.partition.topic],
-                status,
-                record.text_key,
-                reason,
-                detail.replace("\x00", "\\x00"),
-                record.key,
-                record.value,
-                [(name, value.decode("latin-1")) for name, value in record.headers],
-                record.timestamp,
-                None if known_type is None else known_type.replace("\x00", ""),
-                None if event_id is None else event_id.replace("\x00", ""),
-                attempts,
-                rest,
-            )
-        )
+    def _facts(self, record: Record, item: Any) -> Facts:
+        if isinstance(item, Refusal):
+            return Facts(item.event_type, item.event_id, None)
+        if item is None or isinstance(item, Tombstone):
+            return Facts(None, None, None)
+        kind = item.type if isinstance(item, Unknown) else self._type_of(record, item)
+        return Facts(kind, item.id, item.sequence)
 
 
 def decision_in(item: Any, router: Router) -> Decision | None:

@@ -1,7 +1,8 @@
 """Decisions on dead letters: applying again what was held, in the order of the log.
 
 A decision is an event on `mesh.events`. Its transaction locks the dead letter's own checkpoint too, so what
-it releases is as exclusive as if the records had just been read.
+it releases is as exclusive as if the records had just been read. A decision counts only where its record is
+refused, so it does not matter whether it comes before or after the record.
 """
 
 from __future__ import annotations
@@ -12,124 +13,173 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.folding import SEVERITY, Folding, Router, decision_in
-from mesh_core.engine.intake import Batch
+from mesh_core.engine.folding import STATUS_OUTCOME, Folding, Router, Verdict, decision_in, worst
+from mesh_core.engine.intake import Batch, Tombstone
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store import held, lookups
 from mesh_core.store.checkpoints import Checkpoint, Counts
-from mesh_core.store.held import ALL, HeldRow
+from mesh_core.store.held import ALL, HeldRow, Line, Place
 from mesh_core.store.lookups import Decision
-
-STATUS_OUTCOME = {"dead": "dead_lettered", "parked": "parked"}
 
 
 @dataclass
 class Release:
-    """What the decisions of a batch may release: chains of held records, by (partition, record key, version)."""
+    """What the decision in a batch may release: the lines in which its record is a dead letter.
+
+    There is at most one decision a transaction. `others` are all rows of the records in these lines.
+    """
 
     router: Router
-    targets: set[TopicPartition] = field(default_factory=set)
-    wanted: list[Decision] = field(default_factory=list)
-    decisions: dict[tuple[TopicPartition, int], Decision] = field(default_factory=dict)
-    chains: dict[tuple[TopicPartition, str, int], list[tuple[HeldRow, Any]]] = field(default_factory=dict)
-    others: dict[tuple[TopicPartition, int], list[HeldRow]] = field(default_factory=dict)
+    decision: Decision | None = None
+    lines: dict[Line, list[HeldRow]] = field(default_factory=dict)
+    decisions: dict[Place, Decision] = field(default_factory=dict)
+    others: dict[Place, list[HeldRow]] = field(default_factory=dict)
 
     @property
-    def items(self) -> list[tuple[TopicPartition, list[tuple[bytes | None, Any]]]]:
-        """(key, item) of the records that may be applied, by partition, for look-ups."""
-        return [
-            (partition, [(row.key, item) for row, item in chain])
-            for (partition, _, _), chain in self.chains.items()
-        ]
+    def targets(self) -> set[TopicPartition]:
+        """Partitions whose effects the decision may touch."""
+        return {TopicPartition(self.decision.topic, self.decision.partition)} if self.decision else set()
 
     def load(self, connection: psycopg.Connection[Any], locked: Mapping[TopicPartition, Checkpoint]) -> None:
-        """Read the chains. The targets' checkpoints must be locked."""
-        for decision in self.wanted:
-            target = TopicPartition(decision.topic, decision.partition)
-            if target not in locked or locked[target].topic_id != decision.topic_id:
-                continue
-            for row in held.rows_at(connection, target, decision.offset):
-                if row.version_id == ALL or any(
-                    v.id == row.version_id for v in self.router.versions.values()
-                ):
-                    at = (target, row.record_key, row.version_id)
-                    self.chains[at] = [
-                        (found, None)
-                        for found in held.chain(connection, target, row.record_key, row.version_id)
-                    ]
+        """Read the lines. The targets' checkpoints must be locked."""
+        if self.decision is None:
+            return
+        target = TopicPartition(self.decision.topic, self.decision.partition)
+        if target not in locked or locked[target].topic_id != self.decision.topic_id:
+            return
+        known = {ALL, *(version.id for version in self.router.versions.values())}
+        for row in held.rows_at(connection, (target, self.decision.offset)):
+            if row.status == "dead" and row.version_id in known:
+                self.lines[row.line] = held.chain(connection, row.line)
+        rows = [row for line in self.lines.values() for row in line]
+        if not rows:
+            return
         with connection.cursor() as cursor:
-            for (target, key, version), chain in self.chains.items():
-                first, last = chain[0][0].offset, chain[-1][0].offset
-                found = lookups.decisions_within(cursor, {target: (locked[target].topic_id, first, last + 1)})
-                self.decisions.update(found)
-                for row, _ in chain:
-                    self.others[target, row.offset] = held.rows_at(connection, target, row.offset)
-                self.chains[target, key, version] = chain
-        for decision in self.wanted:
-            self.decisions[TopicPartition(decision.topic, decision.partition), decision.offset] = decision
-        for at, chain in self.chains.items():
-            self.chains[at] = [(row, self._read(at[0], row)) for row, _ in chain]
+            offsets = [row.offset for row in rows]
+            ranges = {target: (locked[target].topic_id, min(offsets), max(offsets) + 1)}
+            self.decisions = lookups.decisions_within(cursor, ranges)
+        self.decisions[target, self.decision.offset] = self.decision
+        for row in rows:
+            self.others[row.place] = held.rows_at(connection, row.place)
 
-    def _read(self, target: TopicPartition, row: HeldRow) -> Any:
-        decision = self.decisions.get((target, row.offset))
-        edited = decision is not None and decision.action == "edit"
-        value = decision.value if decision is not None and edited else row.value
-        return self.router.intake.read(target.topic, value, () if edited else row.record.headers)
+    def items(self) -> list[tuple[TopicPartition, list[tuple[bytes | None, Any]]]]:
+        """(key, event) of all that may be applied, by partition, for look-ups."""
+        groups = []
+        for (target, _, _), rows in self.lines.items():
+            records = []
+            for row in rows:
+                records.append((row.key, self._read(row)))
+                decision = self.decisions.get(row.place)
+                if decision is not None and decision.action == "edit":
+                    records.append((row.key, self.router.intake.read(target.topic, decision.value)))
+            groups.append((target, records))
+        return groups
 
     def fold(self, folding: Folding) -> None:
-        """Apply the chains from their heads until one is refused again, and move the counts."""
-        outcomes: dict[tuple[TopicPartition, int], dict[int, str]] = {}
-        now = {(TopicPartition(d.topic, d.partition), d.offset) for d in self.wanted}
-        for (target, key, version), chain in sorted(self.chains.items()):
-            folding.known.held.drop(target, key, version)
-            blocked = False
-            for row, item in chain:
-                at = (target, row.offset)
-                decision = self.decisions.get(at)
-                stuck = (
-                    row.status == "dead"
-                    and at not in now
-                    and (decision is None or decision.action == "retry")
-                )
-                if blocked or stuck:
-                    blocked = True
-                    folding.known.held.add(row)
-                    continue
-                only = None if version == ALL else {version}
-                attempts = row.attempts + (row.status == "dead")
-                outcome = folding.fold_record(row.record, item, only, attempts)
-                outcomes.setdefault(at, {})[version] = outcome
-                blocked = outcome == "dead_lettered"
-        for at, found in outcomes.items():
-            self._move(folding, at, found)
-
-    def _move(self, folding: Folding, at: tuple[TopicPartition, int], found: Mapping[int, str]) -> None:
-        """Count the record under its new worst outcome instead of its old one."""
-        rows = self.others[at]
-        before = max((STATUS_OUTCOME[row.status] for row in rows), key=SEVERITY.__getitem__)
-        still = [STATUS_OUTCOME[row.status] for row in rows if row.version_id not in found]
-        rest = [row.otherwise for row in rows]
-        after = max([*found.values(), *still, *rest], key=SEVERITY.__getitem__)
-        counts = folding.counts.setdefault(at[0], Counts())
-        counts.add(before, -1)
-        counts.add(after)
-        done = max(
-            (o for o in found.values() if o in ("applied", "ignored")),
-            key=SEVERITY.__getitem__,
-            default="ignored",
-        )
-        if done == "applied":
+        """Carry the decision out where its record is a dead letter, and apply what it releases."""
+        assert self.decision is not None
+        for line, rows in sorted(self.lines.items()):
+            folding.known.held.drop(line)
+            found: dict[Place, Verdict] = {}
+            at = next(n for n, row in enumerate(rows) if row.offset == self.decision.offset)
+            if self.decision.action == "discard":
+                discarded = rows.pop(at)
+                found[discarded.place] = Verdict(discarded.record, {line[2]: "ignored"})
+            else:
+                rows[at] = self._tried(folding, rows[at])
+            while rows and rows[0].status == "parked":
+                row = rows.pop(0)
+                found[row.place] = self._released(folding, row)
             for row in rows:
-                if row.version_id not in found and row.otherwise != "applied":
-                    folding.known.held.new.append(replace(row, otherwise="applied"))
+                folding.known.held.add(row)
+            for place, verdict in found.items():
+                self._count(folding, place, verdict, line[2])
+            if any(row.offset == self.decision.offset for row in rows):
+                self._recount(folding, (line[0], self.decision.offset))
+
+    def _tried(self, folding: Folding, row: HeldRow) -> HeldRow:
+        """The dead letter as the decision leaves it: waiting for its turn, or dead still."""
+        assert self.decision is not None
+        if self.decision.action == "edit":
+            row = replace(row, edited=self.decision.value)
+        record = row.record
+        if row.version_id == ALL:
+            item = self._read(row)
+            problem = folding.refusal(record, item)
+        else:
+            item, problem = folding.checked(record, _value(row), row.version_id)
+        if problem is not None:
+            reason, detail = problem
+            return replace(row, reason=reason, detail=detail, attempts=row.attempts + 1, sequence=None)
+        if row.version_id == ALL and not isinstance(item, Tombstone):
+            folding.register(record, item)
+        return replace(row, status="parked", sequence=getattr(item, "sequence", None))
+
+    def _released(self, folding: Folding, row: HeldRow) -> Verdict:
+        record, item = row.record, self._read(row)
+        verdict = Verdict(record)
+        if row.version_id == ALL:
+            if isinstance(item, Tombstone):
+                folding.delete_by_tombstone(verdict)
+            else:
+                folding.fold_all(verdict, item, row.edited)
+            return verdict
+        fold = folding.fold_of(record, item, row.version_id)
+        if fold is None or folding.is_repeated(record, item, fold):
+            verdict.outcomes[row.version_id] = "ignored"
+        else:
+            verdict.outcomes[row.version_id] = folding.change(record, item, fold)
+        return verdict
+
+    def _read(self, row: HeldRow) -> Any:
+        headers = row.record.headers if row.edited is None else ()
+        return self.router.intake.read(row.topic, _value(row), headers)
+
+    def _count(self, folding: Folding, place: Place, verdict: Verdict, version: int) -> None:
+        """Hold the record where it is to be held now, and count it anew."""
+        before = self.others[place]
+        kept = [row for row in before if row.version_id != version]
+        otherwise = worst([before[0].otherwise, verdict.otherwise])
+        for row in verdict.holds(before[0].topic_id, before[0].counted):
+            folding.known.held.add(row)
+            kept.append(row)
+        self.others[place] = [replace(row, otherwise=otherwise) for row in kept]
+        self._move(folding, place, before, worst([otherwise, *(STATUS_OUTCOME[row.status] for row in kept)]))
+
+    def _recount(self, folding: Folding, place: Place) -> None:
+        """The decided record waits still: as a dead letter, or parked from now on."""
+        before = self.others[place]
+        now = {row.version_id: row for row in folding.known.held.at(place)}
+        self.others[place] = [now.get(row.version_id, row) for row in before]
+        outcomes = [before[0].otherwise, *(STATUS_OUTCOME[row.status] for row in self.others[place])]
+        self._move(folding, place, before, worst(outcomes))
+
+    def _move(self, folding: Folding, place: Place, before: Sequence[HeldRow], after: str) -> None:
+        was = worst([before[0].otherwise, *(STATUS_OUTCOME[row.status] for row in before)])
+        counted = before[0].counted
+        if was != after:
+            counts = folding.counts.setdefault(place[0], Counts())
+            counts.add(counted, -1)
+            counts.add(after)
+            counted = after
+        self.others[place] = [replace(row, counted=counted) for row in self.others[place]]
+        for row in self.others[place]:
+            folding.known.held.replace(row)
+
+
+def _value(row: HeldRow) -> bytes | None:
+    return row.value if row.edited is None else row.edited
 
 
 def releases(batches: Sequence[Batch], router: Router) -> Release:
-    """What the decisions among the events of `batches` point at; nothing is read or locked yet."""
-    release = Release(router)
-    for batch in batches:
-        if batch.partition.topic == MESH_TOPIC:
-            release.wanted += filter(None, (decision_in(item, router) for item in batch.items))
-    release.targets = {TopicPartition(decision.topic, decision.partition) for decision in release.wanted}
-    return release
+    """The decision among the events of `batches`, if there is one; nothing is read or locked yet."""
+    found = [
+        decision
+        for batch in batches
+        if batch.partition.topic == MESH_TOPIC
+        for item in batch.items
+        if (decision := decision_in(item, router)) is not None
+    ]
+    assert len(found) <= 1, "each decision has a transaction of its own"
+    return Release(router, found[0] if found else None)

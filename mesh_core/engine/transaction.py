@@ -139,10 +139,18 @@ class Applier:
         self._look_up(
             cursor, folding, [(b.partition, list(zip(b.chunk.keys, b.items, strict=True))) for b in batches]
         )
-        self._look_up(cursor, folding, release.items)
+        edits = []
+        for batch in batches:
+            topic, keys = batch.partition.topic, dict(zip(batch.chunk.offsets, batch.chunk.keys, strict=True))
+            for (partition, offset), decision in decisions.items():
+                if partition == batch.partition and decision.action == "edit" and offset in keys:
+                    item = self.router.intake.read(topic, decision.value)
+                    edits.append((partition, [(keys[offset], item)]))
+        self._look_up(cursor, folding, [*edits, *release.items()])
         for batch in sorted(batches, key=lambda batch: batch.partition):
             folding.fold(batch)
-        release.fold(folding)
+        if release.lines:
+            release.fold(folding)
         return folding
 
     def _look_up(
@@ -252,6 +260,8 @@ class Applier:
                 if fold.window is not None
             }
             for (id_, partition, _), offset in folding.recent.items():
+                if partition in folding.known.held.partitions:
+                    continue  # what is held comes back at its old offset, and needs what was before it
                 at = (id_, partition)
                 kept[at] = max(kept.get(at, 0), offset - (windows[id_] or 0))
             lookups.write_recent_ids(cursor, folding.recent, kept)

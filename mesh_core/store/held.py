@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 import psycopg
@@ -15,6 +15,12 @@ from mesh_core.log.position import TopicPartition
 
 ALL = 0
 """The version id under which a record is held for all entities of its topic."""
+
+
+Place = tuple[TopicPartition, int]
+"""Where one record is in the log: partition and offset."""
+Line = tuple[TopicPartition, str, int]
+"""Records held for one record key and one version (or ALL), in the order of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,12 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class HeldRow:
-    """A row of mesh.held_events. `otherwise` is what the record came to for the versions that do not hold it."""
+    """A row of mesh.held_events.
+
+    `edited` is what an edit put in place of the value. `otherwise` is the worst that the record came to for
+    versions that do not hold it; `counted` the outcome that it is counted under. Both are the same in all rows
+    of one record.
+    """
 
     topic: str
     partition: int
@@ -50,15 +61,29 @@ class HeldRow:
     detail: str
     key: bytes | None
     value: bytes | None
+    edited: bytes | None
     headers: Sequence[tuple[str, str]]
     timestamp: int
     event_type: str | None
     event_id: str | None
+    sequence: int | None
     attempts: int
     otherwise: str
+    counted: str
+
+    @property
+    def place(self) -> Place:
+        """Where the record is in the log."""
+        return TopicPartition(self.topic, self.partition), self.offset
+
+    @property
+    def line(self) -> Line:
+        """What the record waits in."""
+        return TopicPartition(self.topic, self.partition), self.record_key, self.version_id
 
     @property
     def record(self) -> Record:
+        """The record as it is in the log."""
         return Record(
             TopicPartition(self.topic, self.partition),
             self.offset,
@@ -70,80 +95,75 @@ class HeldRow:
 
 
 COLUMNS = (
-    'topic, "partition", "offset", version_id, topic_id, status, record_key, reason, detail, key, value, headers, '
-    "timestamp, event_type, event_id, attempts, otherwise"
+    'topic, "partition", "offset", version_id, topic_id, status, record_key, reason, detail, key, value, edited, headers, '
+    "timestamp, event_type, event_id, sequence, attempts, otherwise, counted"
 )
 
 
 class Held:
-    """What is held of the partitions of a batch, and what the batch adds and drops."""
+    """What is held of the partitions of a batch, and what the batch adds and drops.
 
-    def __init__(self, known: Collection[tuple[TopicPartition, str, int]]) -> None:
-        self.keys = set(known)
-        self.partitions = {partition for partition, _, _ in known}
-        self.new: list[HeldRow] = []
-        self.dropped: list[tuple[TopicPartition, str, int]] = []
+    `lines` has the greatest sequence held in each line, None if no held event has one.
+    """
+
+    def __init__(self, lines: Mapping[Line, int | None]) -> None:
+        self.lines = dict(lines)
+        self.partitions = {partition for partition, _, _ in lines}
+        self.new: dict[tuple[TopicPartition, int, int], HeldRow] = {}
+        self.dropped: set[Line] = set()
 
     def add(self, row: HeldRow) -> None:
-        partition = TopicPartition(row.topic, row.partition)
-        self.keys.add((partition, row.record_key, row.version_id))
-        self.partitions.add(partition)
-        self.new.append(row)
+        """Hold a record."""
+        known = [sequence for sequence in (self.lines.get(row.line), row.sequence) if sequence is not None]
+        self.lines[row.line] = max(known, default=None)
+        self.partitions.add(row.line[0])
+        self.replace(row)
 
-    def has(self, partition: TopicPartition, record_key: str, version_id: int) -> bool:
-        return (partition, record_key, version_id) in self.keys
+    def replace(self, row: HeldRow) -> None:
+        """Write a row anew that stays where it is."""
+        self.new[(*row.place, row.version_id)] = row
 
-    def drop(self, partition: TopicPartition, record_key: str, version_id: int) -> None:
-        """A whole-state event supersedes what is held."""
-        at = (partition, record_key, version_id)
-        self.keys.discard(at)
-        self.dropped.append(at)
-        self.new = [
-            row
-            for row in self.new
-            if (TopicPartition(row.topic, row.partition), row.record_key, row.version_id) != at
-        ]
+    def drop(self, line: Line) -> None:
+        """Hold nothing of a line any more."""
+        self.lines.pop(line, None)
+        self.dropped.add(line)
+        self.new = {at: row for at, row in self.new.items() if row.line != line}
+
+    def at(self, place: Place) -> list[HeldRow]:
+        """What this batch adds of one record."""
+        return [row for row in self.new.values() if row.place == place]
 
     def write(self, cursor: psycopg.Cursor[Any]) -> None:
         """Delete what was dropped, then insert what is new."""
         if self.dropped:
             cursor.executemany(
                 'DELETE FROM mesh.held_events WHERE topic = %s AND "partition" = %s AND record_key = %s AND version_id = %s',
-                [(p.topic, p.partition, key, version) for p, key, version in self.dropped],
+                [
+                    (partition.topic, partition.partition, key, version)
+                    for partition, key, version in self.dropped
+                ],
             )
-        insert_rows(cursor, self.new)
-
-
-def insert_rows(cursor: psycopg.Cursor[Any], rows: Sequence[HeldRow]) -> None:
-    """Write rows; one that is there already is replaced."""
-    if rows:
-        cursor.executemany(
-            f"INSERT INTO mesh.held_events ({COLUMNS}) VALUES ({', '.join(['%s'] * 17)}) "
-            'ON CONFLICT (topic, "partition", "offset", version_id) DO UPDATE SET status = excluded.status, '
-            "reason = excluded.reason, detail = excluded.detail, attempts = excluded.attempts",
-            [
-                (
-                    row.topic,
-                    row.partition,
-                    row.offset,
-                    row.version_id,
-                    row.topic_id,
-                    row.status,
-                    row.record_key,
-                    row.reason,
-                    row.detail,
-                    row.key,
-                    row.value,
-                    Jsonb(list(row.headers)),
-                    row.timestamp,
-                    row.event_type,
-                    row.event_id,
-                    row.attempts,
-                    row.otherwise,
-                )
-                for row in rows
-            ],
-        )
+        if self.new:
+            names = [field.name for field in fields(HeldRow)]
+            changing = (
+                "status",
+                "reason",
+                "detail",
+                "edited",
+                "sequence",
+                "attempts",
+                "otherwise",
+                "counted",
+            )
+            cursor.executemany(
+                f"INSERT INTO mesh.held_events ({COLUMNS}) VALUES ({', '.join(['%s'] * len(names))}) "
+                'ON CONFLICT (topic, "partition", "offset", version_id) DO UPDATE SET '
+                + ", ".join(f"{name} = excluded.{name}" for name in changing),
+                [
+                    [Jsonb(list(row.headers)) if name == "headers" else getattr(row, name) for name in names]
+                    for row in self.new.values()
+                ],
+            )
 
 
 def load(
@@ -152,17 +172,19 @@ def load(
     """Who is held in these partitions, of these versions. The checkpoints must be locked."""
     wanted = sorted(partitions)
     cursor.execute(
-        'SELECT DISTINCT topic, "partition", record_key, version_id FROM mesh.held_events '
-        'WHERE (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND version_id = ANY(%s)',
+        'SELECT topic, "partition", record_key, version_id, max(sequence) FROM mesh.held_events '
+        'WHERE (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND version_id = ANY(%s) '
+        "GROUP BY 1, 2, 3, 4",
         ([p.topic for p in wanted], [p.partition for p in wanted], list(versions)),
     )
-    return Held([(TopicPartition(t, p), key, version) for t, p, key, version in cursor.fetchall()])
+    return Held(
+        {(TopicPartition(t, p), key, version): last for t, p, key, version, last in cursor.fetchall()}
+    )
 
 
-def chain(
-    connection: psycopg.Connection[Any], partition: TopicPartition, record_key: str, version_id: int
-) -> list[HeldRow]:
-    """All that is held of a record key for a version, in the order of the log."""
+def chain(connection: psycopg.Connection[Any], line: Line) -> list[HeldRow]:
+    """All that is held in a line, in the order of the log."""
+    partition, record_key, version_id = line
     with connection.cursor(row_factory=class_row(HeldRow)) as cursor:
         return cursor.execute(
             f'SELECT {COLUMNS} FROM mesh.held_events WHERE topic = %s AND "partition" = %s AND record_key = %s '
@@ -171,8 +193,9 @@ def chain(
         ).fetchall()
 
 
-def rows_at(connection: psycopg.Connection[Any], partition: TopicPartition, offset: int) -> list[HeldRow]:
+def rows_at(connection: psycopg.Connection[Any], place: Place) -> list[HeldRow]:
     """What holds one record, by version."""
+    partition, offset = place
     with connection.cursor(row_factory=class_row(HeldRow)) as cursor:
         return cursor.execute(
             f'SELECT {COLUMNS} FROM mesh.held_events WHERE topic = %s AND "partition" = %s AND "offset" = %s '

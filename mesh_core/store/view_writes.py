@@ -66,7 +66,9 @@ class ViewVersion:
             for node in self.nodes
             if node.entity in written
         ]
-        cursor.execute(f"INSERT INTO {self.keys} SELECT DISTINCT * FROM ({' UNION ALL '.join(selects)}) AS affected")
+        cursor.execute(
+            f"INSERT INTO {self.keys} SELECT DISTINCT * FROM ({' UNION ALL '.join(selects)}) AS affected"
+        )
         affected = cursor.rowcount
         if self.model.root in written:
             cursor.execute(self._delete)

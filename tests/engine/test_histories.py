@@ -1,0 +1,169 @@
+"""Any history, however it is delivered, gives the rows and counts that the naive model gives.
+
+On real Postgres; the log is played by chunks, so that every split and interleaving can be tried.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import partial
+from typing import Any, cast
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+
+from mesh_core.engine.checking import check
+from mesh_core.engine.deploy import DeployReport, _Deployment
+from mesh_core.engine.folding import Router
+from mesh_core.engine.intake import Intake
+from mesh_core.engine.resilience import apply_resiliently
+from mesh_core.engine.transaction import Applier
+from mesh_core.log.interface import Chunk, Driver, TopicFacts
+from mesh_core.log.position import TopicPartition
+from mesh_core.model.builtin import BUILT_IN_EVENTS
+from mesh_core.store import checkpoints, versions
+from mesh_core.store.migrate import migrate
+from tests.engine.domain import CATALOG, PARTITIONS, TOPIC_IDS
+from tests.engine.histories import Plan, plans, records_of
+from tests.engine.naive import NaiveMesh
+from tests.support.services import fresh_database
+
+OUTCOMES = ("consumed", "applied", "ignored", "dead_lettered", "parked")
+
+
+def facts_of(topic: str) -> TopicFacts:
+    return TopicFacts(topic, TOPIC_IDS[topic], PARTITIONS[topic], "delete", -1, -1)
+
+
+@dataclass(repr=False)
+class Engine:
+    """The engine on a database of its own, emptied for every history."""
+
+    url: str
+    connection: psycopg.Connection[Any]
+    applier: Applier
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
+        printer.text("engine")
+
+    def reset(self) -> None:
+        rows = versions.version_rows(self.connection)
+        tables = ", ".join(f'data."{row.relation}"' for row in rows)
+        self.connection.execute(
+            f"TRUNCATE {tables}, mesh.held_events, mesh.decisions, mesh.event_index, mesh.sequences, mesh.recent_ids"
+        )
+        self.connection.execute(
+            "UPDATE mesh.checkpoints SET next_offset = 0, consumed = 0, applied = 0, ignored = 0, dead_lettered = 0, parked = 0"
+        )
+
+    def deliver(self, plan: Plan) -> None:
+        standing: dict[TopicPartition, int] = {}
+        for poll in plan.polls:
+            batches = []
+            for chunk in poll:
+                start = standing.get(chunk.partition, 0)
+                fresh = after(chunk, start)
+                if fresh.next_offset > start:
+                    batches.append(self.applier.router.intake.batch(fresh, start))
+            standing.update(apply_resiliently(self.applier, batches).positions)
+
+    def entity(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+        model = CATALOG.entities[name]
+        return self._rows(model.table, model.key)
+
+    def view(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]]:
+        return self._rows(name, CATALOG.views[name].key)
+
+    def _rows(self, table: str, key: tuple[str, ...]) -> dict[tuple[Any, ...], dict[str, Any]]:
+        with self.connection.cursor(row_factory=dict_row) as cursor:
+            rows = cursor.execute(f'SELECT * FROM read."{table}"').fetchall()
+        return {tuple(row[name] for name in key): row for row in rows}
+
+    def counters(self) -> dict[tuple[str, int], dict[str, int]]:
+        rows = self.connection.execute(
+            f'SELECT topic, "partition", {", ".join(OUTCOMES)} FROM mesh.checkpoints WHERE build = 0'
+        ).fetchall()
+        return {(topic, number): dict(zip(OUTCOMES, counts, strict=True)) for topic, number, *counts in rows}
+
+
+def after(chunk: Chunk, start: int) -> Chunk:
+    """What of a chunk comes after a checkpoint: the projector seeks there, however much is redelivered."""
+    kept = [n for n, offset in enumerate(chunk.offsets) if offset >= start]
+    first = kept[0] if kept else len(chunk.offsets)
+    return Chunk(
+        chunk.partition,
+        chunk.keys[first:],
+        chunk.values[first:],
+        chunk.offsets[first:],
+        chunk.timestamps[first:],
+        chunk.headers[first:],
+        chunk.next_offset,
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(services: Any) -> Iterator[Engine]:
+    with fresh_database(services.database_url) as url:
+        migrate(url)
+        with psycopg.connect(url, autocommit=True) as connection:
+            set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+            facts = {topic: facts_of(topic) for topic in TOPIC_IDS}
+            with connection.transaction():
+                checkpoints.ensure(connection, facts.values())
+            nothing_consumed_so_no_log = cast(Driver, None)
+            _Deployment(
+                connection, url, CATALOG, nothing_consumed_so_no_log, facts, DeployReport(), lambda line: None
+            ).run()
+            plan = versions.live_plan(connection)
+            models = [version.model for version in plan.entities.values()]
+            router = Router(plan.entities, Intake(models, [event.contract for event in BUILT_IN_EVENTS]))
+            yield Engine(url, connection, Applier(connection, plan, router, {}))
+
+
+def naive(plan: Plan) -> NaiveMesh:
+    mesh = NaiveMesh(CATALOG, TOPIC_IDS)
+    for poll in plan.polls:
+        for chunk in poll:
+            for record in records_of(chunk):
+                mesh.apply(record)
+    return mesh
+
+
+def compare(engine: Engine, mesh: NaiveMesh) -> None:
+    for name in CATALOG.entities:
+        assert engine.entity(name) == mesh.rows[name], name
+    for name in CATALOG.views:
+        assert engine.view(name) == mesh.view(name), name
+    counters = engine.counters()
+    for at, counts in mesh.counters.items():
+        assert counters[at] == {outcome: counts[outcome] for outcome in OUTCOMES}, at
+    assert all(result.clean for result in check(engine.url))
+
+
+@given(plan=plans())
+@settings(
+    max_examples=120,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+def test_the_engine_gives_what_the_naive_model_gives(engine: Engine, plan: Plan) -> None:
+    engine.reset()
+    engine.deliver(plan)
+    compare(engine, naive(plan))
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@given(plan=plans())
+@settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
+def test_the_engine_gives_what_the_naive_model_gives_at_length(engine: Engine, plan: Plan) -> None:
+    engine.reset()
+    engine.deliver(plan)
+    compare(engine, naive(plan))
