@@ -192,7 +192,7 @@ class ColumnRef(Expr[E, T_co]):
         return f"{self.entity}.{self.column}"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class KeyRef(ColumnRef[E, K]):
     """A column of an entity's key."""
 

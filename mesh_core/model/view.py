@@ -216,7 +216,7 @@ class CustomView(Generic[R]):
             tuple(edge.path for edge in edges),
             doc,
         )
-        for entity in model.entities:
+        for entity in sorted(model.entities):
             if "{" + entity.replace(".", "_") + "}" not in sql:
                 raise DeclarationError(f"{name}: its edges reach {entity}, but the SQL does not read it.")
         self.model = checked(model, root.model)
