@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -47,9 +48,20 @@ def create_app() -> typer.Typer:
 
 
 def main() -> None:
-    """Runs the command line and exits: 0 done, 1 the answer is no, 2 wrong use, 3 a dependency is unavailable."""
+    """Runs it and exits: 0 done, 1 the answer is no, 2 wrong use, 3 a dependency is unavailable."""
     try:
         create_app()(prog_name="mesh")
     except MeshError as error:
-        typer.echo(f"mesh: {error}", err=True)
-        sys.exit(error.exit_status)
+        _say(error)
+    except Exception as error:
+        from mesh_core.cli.failures import as_mesh_error
+
+        known = as_mesh_error(error)
+        if known is None:
+            raise
+        _say(known)
+
+
+def _say(error: MeshError) -> NoReturn:
+    typer.echo(f"mesh: {error}", err=True)
+    sys.exit(error.exit_status)

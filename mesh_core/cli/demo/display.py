@@ -1,0 +1,38 @@
+"""What the demo prints once it serves: a joined row, and where to look further."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import typer
+
+from mesh_core.cli.demo.served import get
+from mesh_core.cli.output import print_table
+
+ORDER = 10248
+
+
+def show(url: str) -> None:
+    """Print one order, joined from the events of four services, and commands to try."""
+    row: dict[str, Any] = get(f"{url}/v1/views/order_overview/{ORDER}")[0]
+    typer.echo(
+        f"\nOrder {ORDER} as order_overview serves it, joined from sales, crm, hr, inventory and logistics:\n"
+    )
+    print_table(["column", "value"], [[name, _text(value)] for name, value in row.items()])
+    workflow = importlib.import_module("projections.northwind.history").workflow_of(ORDER)
+    lines = (
+        ("documentation", f"{url}/docs"),
+        ("this row", f"curl {url}/v1/views/order_overview/{ORDER}"),
+        ("some rows", f"curl '{url}/v1/views/order_overview?customer_id=QUICK&limit=3'"),
+        ("a customer", f"curl {url}/v1/views/customer_overview/QUICK"),
+        ("a workflow", f"curl {url}/v1/workflows/{workflow}"),
+        ("how it runs", "./mesh status"),
+    )
+    typer.echo()
+    for what, how in lines:
+        typer.echo(f"{what:<14} {how}")
+
+
+def _text(value: object) -> object:
+    return "; ".join(map(str, value)) if isinstance(value, list) else value

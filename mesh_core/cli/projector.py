@@ -1,0 +1,95 @@
+"""`mesh projector`: the process that turns events into rows."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from mesh_core.cli.surroundings import Surroundings
+    from mesh_core.engine.projector import Projector
+    from mesh_core.telemetry import MetricsServer
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the command `projector`."""
+    app.command("projector")(projector)
+
+
+def projector() -> None:
+    """Turn events into rows until SIGTERM or SIGINT; run several to share the partitions.
+
+    Waits for Kafka and Postgres. Metrics and readiness are on MESH_PROJECTOR_METRICS_PORT.
+
+    Example: mesh projector
+    """
+    from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.engine.projector import Projector
+    from mesh_core.telemetry import configure_logging, get_logger
+
+    mesh = find_surroundings()
+    configure_logging(mesh.settings)
+    running = Projector(mesh.settings, mesh.database_url, mesh.driver)
+    stopping = threading.Event()
+    _on_signals(running, stopping)
+    server = _serve(mesh, running)
+    try:
+        if _kafka_answers(mesh, stopping):
+            running.run()
+    except Exception:
+        # While it waits for a dependency, being stopped is how it ends.
+        if not stopping.is_set():
+            raise
+    finally:
+        if server is not None:
+            server.close()
+    get_logger(__name__).info("stopped")
+
+
+def _on_signals(running: Projector, stopping: threading.Event) -> None:
+    def stop() -> None:
+        stopping.set()
+        running.stop()
+
+    def handle(number: int, frame: object) -> None:
+        signal.signal(number, signal.SIG_DFL)  # a second signal ends it at once
+        # Not here: the interrupted thread may hold the very lock that setting an event takes.
+        threading.Thread(target=stop, daemon=True).start()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+
+
+def _serve(mesh: Surroundings, running: Projector) -> MetricsServer | None:
+    from mesh_core.telemetry import MetricsPortTaken, get_logger, serve_metrics
+
+    port = mesh.settings.projector_metrics_port
+    if port == 0:
+        return None
+    try:
+        return serve_metrics(port, lambda: [f"{topic}: {why}" for topic, why in running.halted.items()])
+    except MetricsPortTaken as error:
+        get_logger(__name__).warning("no metrics", reason=str(error))
+        return None
+
+
+def _kafka_answers(mesh: Surroundings, stopping: threading.Event) -> bool:
+    """Waits for Kafka; False if it was told to stop before."""
+    from mesh_core.engine.backoff import Backoff
+    from mesh_core.telemetry import get_logger
+
+    backoff = Backoff()
+    while not mesh.driver.reachable():
+        seconds = backoff.next()
+        get_logger(__name__).warning(
+            "waiting",
+            cause="kafka",
+            servers=mesh.addresses.kafka_bootstrap_servers,
+            seconds=round(seconds, 2),
+        )
+        if stopping.wait(seconds):
+            return False
+    return not stopping.is_set()
