@@ -21,7 +21,7 @@ class Mesh:
     publishing: Publishing
 
 
-def _mesh(request: Request) -> Mesh:
+async def _mesh(request: Request) -> Mesh:  # async, or each request would visit a thread
     mesh: Mesh = request.app.state.mesh
     return mesh
 

@@ -47,7 +47,9 @@ async def list_rows(view: str, request: Request, mesh: Context) -> Response:
 
 
 @router.get(
-    "/views/{view}/{key:path}", operation_id="get_row", responses=documents.ROW | documented(400, 404)
+    "/views/{view}/{key:path}",
+    operation_id="get_row",
+    responses=documents.ROW | documented(400, 404, 422),
 )
 async def get_row(view: str, key: str, mesh: Context) -> Response:
     """The row with this key.

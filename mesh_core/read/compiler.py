@@ -56,38 +56,48 @@ def point_statement(query: PointQuery) -> Statement:
 
 
 def list_statement(query: ListQuery) -> Statement:
-    """Its row is that of `page_statement`."""
-    version = query.version
-    conditions: list[sql.Composable] = [_equals(version, entry.column) for entry in query.filters]
-    source = sql.SQL("SELECT {} FROM {}").format(names(version.columns), table(version))
+    """Its row is that of a `page_text`."""
+    text = _list_text(query.version, tuple(entry.column for entry in query.filters), query.after is not None)
     values = [entry.value for entry in query.filters]
-    order = {name: version.columns[name].kind for name in version.key}
-    return page_statement(version.topics, source, conditions, values, order, query.after, query.limit)
+    return page_statement(text, query.version.topics, values, query.after, query.limit)
 
 
 def page_statement(
-    topics: Iterable[str],
+    text: bytes, topics: Iterable[str], values: Sequence[str], after: Sequence[str] | None, limit: int
+) -> Statement:
+    """A `page_text` with the values of its conditions, and of the row that it starts `after`."""
+    return Statement(text, (list(topics), limit, limit, limit, *values, *(after or ()), limit + 1))
+
+
+def page_text(
     source: sql.Composed,
     conditions: Sequence[sql.Composable],
-    values: Sequence[str],
     order: Mapping[str, ColumnKind],
-    after: Sequence[str] | None,
-    limit: int,
-) -> Statement:
+    starts_after: bool,
+) -> bytes:
     """A page of a SELECT without WHERE and ORDER BY, whose rows are unique in the columns of `order`.
 
-    Its row: generation, position of `topics`, the rows as a JSON array, the `order` of the last one as a JSON
-    array, whether there are more. One row more than the page is looked for, to know that.
+    Its row: generation, position of the topics, the rows as a JSON array, the `order` of the last one as a
+    JSON array, whether there are more. One row more than the page is looked for, to know that.
     """
     wanted = [*conditions]
-    if after is not None:
+    if starts_after:
         bounds = sql.SQL(", ").join(bound(kind) for kind in order.values())
         wanted.append(sql.SQL("({}) > ({})").format(names(order), bounds))
     if wanted:
         source = source + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(wanted)
-    text = _PAGE.format(generation=GENERATION, position=POSITION, row=_ROW, key=names(order), source=source)
-    parameters = (list(topics), limit, limit, limit, *values, *(after or ()), limit + 1)
-    return Statement(text.as_bytes(), parameters)
+    return _PAGE.format(
+        generation=GENERATION, position=POSITION, row=_ROW, key=names(order), source=source
+    ).as_bytes()
+
+
+@lru_cache(maxsize=1000)
+def _list_text(version: Version, filtered: tuple[str, ...], starts_after: bool) -> bytes:
+    source = sql.SQL("SELECT {} FROM {}").format(names(version.columns), table(version))
+    conditions = [_equals(version, column) for column in filtered]
+    return page_text(
+        source, conditions, {name: version.columns[name].kind for name in version.key}, starts_after
+    )
 
 
 def table(version: Version) -> sql.Identifier:

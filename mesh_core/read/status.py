@@ -95,8 +95,8 @@ def mesh_status(database_url: str) -> MeshStatus:
                 ).fetchall()
             with connection.cursor(row_factory=class_row(HeldStatus)) as cursor:
                 held = cursor.execute(
-                    "SELECT topic, status, reason, count(*) AS events FROM mesh.held_events "
-                    "GROUP BY topic, status, reason ORDER BY topic, status, reason"
+                    'SELECT topic, status, reason, count(DISTINCT (partition, "offset")) AS events '
+                    "FROM mesh.held_events GROUP BY topic, status, reason ORDER BY topic, status, reason"
                 ).fetchall()
     except psycopg.errors.UndefinedTable:
         raise NotMigrated(remedy="Run mesh migrate, then mesh deploy.") from None

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from psycopg import sql
 
 from mesh_core.model.types import ColumnKind
-from mesh_core.read.compiler import bound, page_statement
+from mesh_core.read.compiler import bound, page_statement, page_text
 from mesh_core.read.cursor import decode_cursor
 from mesh_core.read.database import Database
 from mesh_core.read.errors import InvalidCursor, InvalidValue
@@ -49,9 +49,8 @@ async def timeline(
         conditions.append(sql.SQL("{} = {}").format(sql.Identifier(column), bound(kind)))
         values.append(checked(name, kind, text))
     after = cursor_values(cursor, _ORDER) if cursor is not None else None
-    _, row = await database.read(
-        lambda live: page_statement(live.topics, _SOURCE, conditions, values, _ORDER, after, limit)
-    )
+    page = page_text(_SOURCE, conditions, _ORDER, after is not None)
+    _, row = await database.read(lambda live: page_statement(page, live.topics, values, after, limit))
     return page_of(0, row)
 
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.identifiers import MAX_KEY_BYTES, name_problem
 from mesh_core.model.types import SQL_TYPES, ColumnKind
-from mesh_core.read.compiler import GENERATION, POSITION, Statement, names, page_statement, table
+from mesh_core.read.compiler import GENERATION, POSITION, Statement, names, page_statement, page_text, table
 from mesh_core.read.database import Connection, Database
 from mesh_core.read.errors import InvalidParameter, NotDeployed, RequestError, WorkflowNotFound
 from mesh_core.read.grammar import point_query
@@ -75,7 +75,8 @@ async def workflows_of(
     def build(live: Live) -> Statement:
         workflows, entries = _built_in(live)
         source = _WORKFLOWS_OF.format(entries=table(entries), workflows=table(workflows))
-        return page_statement(live.topics, source, (), values, _BY_WORKFLOW, after, limit)
+        text = page_text(source, (), _BY_WORKFLOW, after is not None)
+        return page_statement(text, live.topics, values, after, limit)
 
     _, row = await database.read(build)
     return page_of(0, row)

@@ -10,9 +10,12 @@ from uuid import UUID
 
 import psycopg
 import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from mesh_core.read import Database, errors, mesh_status, relations, timeline, views, workflow, workflows_of
 from mesh_core.read.status import unready
+from mesh_core.store.control import held_events
 from tests.read.declarations import catalog, deploy_by_hand, insert, order
 
 Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
@@ -209,13 +212,13 @@ def test_a_database_without_schema_says_so(database_url: str) -> None:
         mesh_status(database_url)
 
 
-def test_status_is_of_one_snapshot(deployed_url: str) -> None:
-    with psycopg.connect(deployed_url) as connection:
-        connection.execute(
-            'INSERT INTO mesh.held_events (topic, partition, "offset", version_id, topic_id, status, '
-            "record_key, reason, detail, timestamp) "
-            "VALUES ('sales.events', 0, 5, 0, 'id', 'dead', 'k', 'not_json', 'd', 0)"
-        )
+def test_status_counts_held_events_once(deployed_url: str) -> None:
+    required = [c for c in held_events.columns if not c.nullable and c.server_default is None]
+    plain = {c.name: 0 if c.type.python_type is int else c.name for c in required}
+    for version in (1, 2):
+        values = plain | {"version_id": version, "status": "dead", "reason": "not_json", "topic": "t"}
+        with create_engine(deployed_url, poolclass=NullPool).begin() as connection:
+            connection.execute(held_events.insert().values(values))
     status = mesh_status(deployed_url)
     assert {version.name for version in status.versions} == set(DECLARED)
     assert status.position.to_json()["sales.events"] == {"0": 0, "1": 0}

@@ -1,0 +1,57 @@
+"""docs/reference/http.md tells all routes and all problems, and no others."""
+
+from __future__ import annotations
+
+import re
+
+from fastapi.openapi.utils import get_openapi
+
+from api import bodies, problems
+from api.app import create_app
+from mesh_core.log import errors as log
+from mesh_core.read import database
+from mesh_core.read import errors as read
+from mesh_core.settings import ROOT, Settings
+from tests.api.conftest import NO_KAFKA
+
+PAGE = (ROOT / "docs" / "reference" / "http.md").read_text()
+
+
+def test_every_route_is_documented() -> None:
+    app = create_app(Settings(database_url="postgresql://x/x", kafka_bootstrap_servers=NO_KAFKA))
+    paths = get_openapi(title="", version="", routes=app.routes)["paths"]
+    served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
+    assert set(re.findall(r"^\| `(GET|POST|PUT) ([^`]+)` \|", PAGE, re.MULTILINE)) == served
+
+
+def test_every_problem_is_documented_with_its_status() -> None:
+    abstract = {read.ReadError, read.NotFound, read.RequestError}
+    errors = {
+        *(
+            value
+            for value in vars(read).values()
+            if isinstance(value, type) and issubclass(value, read.ReadError)
+        ),
+        database.ConnectionLost,
+        problems.InvalidBody,
+        problems.BodyTooLarge,
+        problems.UnsupportedMediaType,
+        log.LogUnavailable,
+        log.DeliveryTimeout,
+        log.DeliveryFailed,
+        log.TopicMissing,
+    } - abstract
+    expected = {(problems.kind_of(error), str(problems.status_of(error("")))) for error in errors}
+    expected |= {
+        ("not-found", "404"),
+        ("method-not-allowed", "405"),
+        ("invalid-request", "422"),
+        ("internal-error", "500"),
+    }
+    documented = {
+        (kind, status)
+        for kinds, status in re.findall(r"^\| (`[^|]+`) \| (\d{3}) \|", PAGE, re.MULTILINE)
+        for kind in re.findall(r"`([^`]+)`", kinds)
+    }
+    assert documented == expected
+    assert bodies.MAX_BODY == 256 * 1024
