@@ -116,7 +116,7 @@ class Consumer(Protocol):
         """What is wrong with the log or the assignment just now, for people; None if nothing is."""
 
     def close(self) -> None:
-        """Leave the group and let go of everything; takes a few seconds at most."""
+        """Leave the group and let go of everything; takes a second or two at most."""
 
     def __enter__(self) -> Self: ...
 

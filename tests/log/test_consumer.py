@@ -339,6 +339,7 @@ def test_two_consumers_share_the_partitions_and_hand_them_over(
                 assert time.monotonic() < deadline
                 first.poll(10, 0.05)  # joining needs all members to poll
                 second.poll(10, 0.05)
+            assert len(list(filter(None, two.assigned_calls))) == 1  # a second join would disturb everybody
             assert one.assigned_calls[-1] | two.assigned_calls[-1] == everything
             assert one.assigned_calls[-1].isdisjoint(two.assigned_calls[-1])
             assert first.positions().offsets.keys() == one.assigned_calls[-1]

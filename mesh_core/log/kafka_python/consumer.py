@@ -18,6 +18,7 @@ from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
 from mesh_core.log.interface import AssignmentListener, Chunk
 from mesh_core.log.kafka_python.connection import build
+from mesh_core.log.kafka_python.joining import Joining
 from mesh_core.log.lifetime import Closing
 from mesh_core.log.ownership import Ownership
 from mesh_core.log.position import Position, TopicPartition
@@ -57,6 +58,7 @@ class KafkaPythonConsumer(Closing):
             max_partition_fetch_bytes=4 * 1024 * 1024,
             metrics_enabled=False,
         )
+        self._joining = Joining(self._kafka) if group else None
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See `Consumer.subscribe`."""
@@ -89,7 +91,7 @@ class KafkaPythonConsumer(Closing):
             if count:
                 if fresh < _BUSY_ROUND or count >= max_records:
                     break
-            elif left <= 0 or self._moved():
+            elif left < 0.001 or self._moved():
                 break
         return self._chunks(gathered)
 
@@ -99,20 +101,13 @@ class KafkaPythonConsumer(Closing):
             if part not in self._ownership.paused:
                 self._kafka.resume(KafkaPartition(part.topic, part.partition))
 
-    def _finish_joining(self) -> None:
-        # kafka-python 3.0.12 forgets to go on with a join that outlasts a poll, if what caused it was news of
-        # partitions: the leader's assignment makes the news old. Nothing would be read ever after.
-        coordinator = self._kafka._coordinator
-        if coordinator.rejoining and not coordinator.need_rejoin():
-            coordinator.request_rejoin()
-
     def _read(self, max_records: int, wait: float, has_some: bool) -> dict[Any, list[Any]]:
-        if self._group is not None:
-            self._finish_joining()
         try:
-            found: dict[Any, list[Any]] = self._kafka.poll(
-                timeout_ms=int(wait * 1000), max_records=max_records
-            )
+            if self._joining and not self._joining.over(wait):
+                return {}
+            found: dict[Any, list[Any]] = self._kafka.poll(int(wait * 1000), max_records)
+            if self._joining:
+                self._joining.take_over()
         except kafka_errors.NoOffsetForPartitionError:
             return {}  # a poll slipped in between an assignment and the report of it
         except kafka_errors.KafkaError as error:
@@ -268,7 +263,7 @@ class KafkaPythonConsumer(Closing):
 
     def close(self) -> None:
         """See `Consumer.close`."""
-        self._kafka.close(autocommit=False, timeout_ms=3_000)
+        self._kafka.close(autocommit=False, timeout_ms=1_000)
         self._ownership.settle()
 
 
