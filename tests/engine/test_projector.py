@@ -1,0 +1,122 @@
+"""The projector while nothing fails: what it applies, how fast, and how it stops."""
+
+from __future__ import annotations
+
+import signal
+import statistics
+import time
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import psycopg
+
+from mesh_core.engine.gathering import Gatherer
+from mesh_core.log import TopicPartition
+from mesh_core.log.interface import Chunk
+from tests.engine.domain import CustomerSaved, Item, OrderPlaced, ProductListed
+from tests.support.mesh import Mesh, Outcomes, wait_for
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+def order(number: int, customer: str, *items: Item) -> OrderPlaced:
+    return OrderPlaced(order_id=number, customer_id=customer, placed_at=NOON, items=list(items))
+
+
+def test_events_of_three_services_become_one_row(mesh: Mesh) -> None:
+    mesh.publish(CustomerSaved(customer_id="A", name="Ada"), "A")
+    mesh.publish(ProductListed(product_id=7, name="Tea", price=Decimal("6")), 7)
+    mesh.publish(order(1, "A", Item(product_id=7, quantity=3, unit_price=Decimal("5.50"))), 1)
+    mesh.project()
+    assert mesh.rows("order_overview")[1] == {
+        "order_id": 1,
+        "customer_name": "Ada",
+        "points": None,
+        "clicks": 0,
+        "line_count": 1,
+        "total": Decimal("16.50"),
+        "dear": 1,
+        "products": ["Tea"],
+        "main_product": "Tea",
+        "highest": Decimal("5.50"),
+    }
+    assert mesh.outcomes() == Outcomes(consumed=3, applied=3)
+    mesh.assert_sound()
+
+
+def test_projecting_again_changes_nothing(mesh: Mesh) -> None:
+    mesh.publish(CustomerSaved(customer_id="A", name="Ada"), "A")
+    mesh.project()
+    before = mesh.query(
+        "SELECT xmin::text FROM data.sales_order__1 UNION ALL SELECT xmin::text FROM data.crm_customer__1"
+    )
+    mesh.project()
+    assert mesh.outcomes() == Outcomes(consumed=1, applied=1)
+    assert before == mesh.query(
+        "SELECT xmin::text FROM data.sales_order__1 UNION ALL SELECT xmin::text FROM data.crm_customer__1"
+    )
+
+
+def test_an_idle_projector_shows_an_event_at_once(mesh: Mesh) -> None:
+    visible = "SELECT FROM read.customer_overview WHERE customer_id = %s"
+    with mesh.projecting(), psycopg.connect(mesh.database_url, autocommit=True) as reader:
+        mesh.publish(CustomerSaved(customer_id="warm", name="up"), "warm")
+        mesh.publisher.flush()
+        wait_for(lambda: "warm" in mesh.rows("customer_overview"))
+        seconds = []
+        for number in range(15):
+            begun = time.perf_counter()
+            mesh.publish(CustomerSaved(customer_id=f"C{number}", name="x"), f"C{number}")
+            mesh.publisher.flush()
+            while not reader.execute(visible, [f"C{number}"]).fetchall():
+                assert time.perf_counter() - begun < 5
+            seconds.append(time.perf_counter() - begun)
+            time.sleep(0.05)
+    print(
+        f"visible after {statistics.median(seconds) * 1000:.0f} ms (median), {max(seconds) * 1000:.0f} ms at worst"
+    )
+    assert min(seconds) < 0.1, "the least is what it takes where nobody else uses the processors"
+
+
+class Plenty:
+    """A consumer with any number of records left of one partition."""
+
+    def __init__(self, left: int) -> None:
+        self.left, self.offset, self.asked = left, 0, list[int]()
+
+    def poll(self, max_records: int, timeout: float) -> list[Chunk]:
+        self.asked.append(max_records)
+        count = min(max_records, self.left)
+        if not count:
+            return []
+        offsets = list(range(self.offset, self.offset + count))
+        self.left, self.offset = self.left - count, self.offset + count
+        return [
+            Chunk(TopicPartition("t", 0), [b""] * count, [b""] * count, offsets, [0] * count, [], self.offset)
+        ]
+
+
+def test_batches_are_what_is_there_and_grow_with_the_lag() -> None:
+    gatherer, consumer = Gatherer(500, 4000), Plenty(3)
+    sizes = []
+    for left in (3, 1, 100_000):
+        consumer.left = left
+        for _ in range(6 if left > 1000 else 1):
+            sizes.append(sum(len(chunk.offsets) for chunk in gatherer.gather(consumer, 0)))  # type: ignore[arg-type]
+    assert sizes == [3, 1, 500, 1000, 2000, 4000, 4000, 4000]
+    consumer.left = 2
+    assert [len(chunk.offsets) for chunk in gatherer.gather(consumer, 0)] == [2]  # type: ignore[arg-type]
+    consumer.left = 100_000
+    assert [len(chunk.offsets) for chunk in gatherer.gather(consumer, 0)] == [500]  # type: ignore[arg-type]
+
+
+def test_sigterm_ends_it_cleanly_within_a_second(mesh: Mesh) -> None:
+    process = mesh.spawn()
+    mesh.publish(CustomerSaved(customer_id="A", name="Ada"), "A")
+    mesh.publisher.flush()
+    wait_for(lambda: "A" in mesh.rows("customer_overview"), what="projecting")
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    assert time.monotonic() - begun < 2, "a second for what it does, and some for Python to end"
+    mesh.assert_sound()
