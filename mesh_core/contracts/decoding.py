@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Annotated, Any, Union
 
@@ -62,13 +62,38 @@ class TopicDecoder:
         """The event as its struct, with `sequence` an int or None; or a Refusal, or an Unknown."""
         if value is None:
             return Refusal("null_payload", "The record has no value.")
-        # Only what is longer can be nested too deep, or be too long.
-        if len(value) > 2 * MAX_DEPTH and (len(value) > MAX_VALUE_BYTES or too_deep(value)):
+        if _is_too_much(value):
             return self.explain(value)
         try:
             event = self.decode(value)
         except (msgspec.MsgspecError, ValueError):
             return self.explain(value)
+        return self._judged(value, event)
+
+    def read_all(self, values: Sequence[bytes | None]) -> list[Any]:
+        """What `read` gives for each value, at half the cost where all can be decoded."""
+        try:
+            events = list(map(self.decode, values))  # type: ignore[arg-type]  # None raises TypeError
+        except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
+            return [self.read(value) for value in values]
+        checks = self._checks
+        for n, event in enumerate(events):
+            value = values[n]
+            assert value is not None
+            if len(value) > 2 * MAX_DEPTH and _is_too_much(value):
+                events[n] = self.explain(value)
+            elif (
+                b"\\" in value
+                or not value.isascii()
+                or event.sequence is not None
+                or checks[type(event)] is not None
+                or not 1 < event.time.year < 9999
+            ):
+                events[n] = self._judged(value, event)
+        return events
+
+    def _judged(self, value: bytes, event: Any) -> Any:
+        """A decoded event, or why it is refused all the same."""
         if b"\\" in value and contains_nul(value):
             return self.explain(value)
         if not value.isascii() and not _is_utf8(value):
@@ -118,6 +143,11 @@ class TopicDecoder:
         except (msgspec.MsgspecError, ValueError) as error:
             return refused(_reason(str(error)), str(error))
         raise AssertionError("explain is for what read did not take")
+
+
+def _is_too_much(value: bytes) -> bool:
+    # Only what is longer can be nested too deep, or be too long.
+    return len(value) > 2 * MAX_DEPTH and (len(value) > MAX_VALUE_BYTES or too_deep(value))
 
 
 def _is_utf8(value: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from operator import attrgetter
@@ -25,8 +25,8 @@ Values = tuple[Any, ...]
 class CompiledFold:
     """One fold of one entity version. `key` is the full key, or the record key for `each` and deletes.
 
-    `whole`: the event says all there is to say of the row, so it supersedes what is parked. `simple`: an
-    upsert that cannot be refused, needs no look-up and sets columns only.
+    `whole`: the event says all there is to say of the row, so it supersedes what is parked. `simple`: a whole-state
+    upsert that cannot be refused and needs no look-up.
     """
 
     version: EntityVersion
@@ -40,15 +40,12 @@ class CompiledFold:
     element_key: Callable[[Any], Key] | None = None
     window: int | None = None
     needs_sequence: bool = False
-    single: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.single = len(self.version.model.record_key) == 1
 
     @property
     def simple(self) -> bool:
         return (
             self.fold.kind == "upsert"
+            and self.whole
             and self.elements is None
             and self.check is None
             and self.window is None
@@ -265,7 +262,7 @@ def _check(
 
 @dataclass(eq=False)
 class Route:
-    """Where the events of one type go."""
+    """Where the events of one type go. `simple`: to one fold, which takes each as the whole state of its row."""
 
     event_type: str
     folds: Sequence[CompiledFold]
@@ -285,7 +282,7 @@ def routes(versions: Iterable[EntityVersion], topic: str) -> dict[str, Route]:
         event_type: Route(
             event_type,
             folds,
-            all(fold.simple for fold in folds),
+            len(folds) == 1 and folds[0].simple,
             {fold.version.id for fold in folds if fold.whole} == {version.id for version in fed},
         )
         for event_type, folds in types.items()

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mesh_core.contracts.refusals import Refusal, Unknown
-from mesh_core.engine.compiled import CompiledFold, Route, parse_key, routes
+from mesh_core.engine.compiled import CompiledFold, Key, Route, parse_key, routes
 from mesh_core.engine.intake import Batch, Intake, Tombstone
 from mesh_core.engine.rows import EntityRows
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC, DeadLetterDecided
-from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text
+from mesh_core.model.identifiers import MAX_KEY_BYTES
 from mesh_core.store.checkpoints import Counts
 from mesh_core.store.entity_writes import EntityVersion, Shape
 from mesh_core.store.held import ALL, Held, HeldRow, Line, Record
@@ -164,51 +164,67 @@ class Folding:
         chunk, partition = batch.chunk, batch.partition
         counts = self.counts.setdefault(partition, Counts())
         by_struct = self.router.by_struct[partition.topic]
-        number = partition.partition
-        # Where nothing is held, decided or refused, most events need no more than their rows.
-        plain = (
-            partition not in self.known.held.partitions
-            and not any(at == partition for at, _ in self.known.decisions)
-            and not self.known.refused
-        )
-        applied = 0
-        for n, item in enumerate(batch.items):
-            route = by_struct.get(type(item))
-            if (
-                plain
-                and route is not None
-                and route.simple
-                and item.sequence is None
-                and item.workflowid is None
-            ):
-                key = chunk.keys[n]
-                if (
-                    key is not None
-                    and len(key) <= MAX_KEY_BYTES
-                    and self._fold_simple(route, item, key, number)
-                ):
-                    applied += 1
-                    continue
-            headers = chunk.headers[n] if chunk.headers else ()
+        plain = self._is_plain(partition)
+        first, count = 0, len(batch.items)
+        while first < count:
+            if plain:
+                # Where nothing is held, decided or refused, a run of whole-state events needs no more than its rows.
+                taken = self._fold_run(batch, first, by_struct.get(type(batch.items[first])))
+                counts.applied += taken
+                first += taken
+                if first == count:
+                    break
+            headers = chunk.headers[first] if chunk.headers else ()
             record = Record(
-                partition, chunk.offsets[n], chunk.timestamps[n], chunk.keys[n], chunk.values[n], headers
+                partition,
+                chunk.offsets[first],
+                chunk.timestamps[first],
+                chunk.keys[first],
+                chunk.values[first],
+                headers,
             )
-            counts.add(self.fold_record(record, item))
+            counts.add(self.fold_record(record, batch.items[first]))
             plain = plain and partition not in self.known.held.partitions
-        counts.applied += applied
-        counts.consumed += len(batch.items)
+            first += 1
+        counts.consumed += count
 
-    def _fold_simple(self, route: Route, item: Any, record_key: bytes, number: int) -> bool:
-        """Fold an event of upserts that cannot fail; False if the record key is not the entity's."""
-        keys = []
-        for fold in route.folds:
-            key = fold.key(item)
-            if (str(key[0]) if fold.single else key_text(key)).encode() != record_key:
-                return False
-            keys.append(key)
-        for fold, key in zip(route.folds, keys, strict=True):
-            self.rows[fold.version.id].upsert(key, fold.shape, fold.values(item), number, fold.whole)
-        return bool(keys)
+    def _is_plain(self, partition: TopicPartition) -> bool:
+        """Whether what becomes of an event of this partition depends on it alone."""
+        decided = any(at == partition for at, _ in self.known.decisions)
+        return partition not in self.known.held.partitions and not decided and not self.known.refused
+
+    def _fold_run(self, batch: Batch, first: int, route: Route | None) -> int:
+        """Fold the whole-state events of one type from `first` on; how many there were.
+
+        Of each key only the last one counts. All the same each is decoded, and its key compared with the record's.
+        """
+        if route is None or not route.simple:
+            return 0
+        fold, kind, items, keys = route.folds[0], type(batch.items[first]), batch.items, batch.chunk.keys
+        last: dict[bytes, Any] = {}
+        known: dict[bytes, Key] = {}
+        read_key, n = fold.key, first
+        for n in range(first, len(items)):
+            item, raw = items[n], keys[n]
+            if (
+                type(item) is not kind
+                or item.sequence is not None
+                or item.workflowid is not None
+                or raw is None
+            ):
+                break
+            key = read_key(item)
+            if known.get(raw) != key:
+                if len(raw) > MAX_KEY_BYTES or fold.record_key(key).encode() != raw:
+                    break
+                known[raw] = key
+            last[raw] = item
+        else:
+            n += 1
+        rows, number = self.rows[fold.version.id], batch.partition.partition
+        for raw, item in last.items():
+            rows.upsert(known[raw], fold.shape, fold.values(item), number, True)
+        return n - first
 
     def fold_record(self, record: Record, item: Any) -> str:
         """Fold a record that is met for the first time; what it came to, by its worst outcome."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from mesh_core.log.interface import Chunk, Consumer
 from mesh_core.log.position import TopicPartition
 
@@ -15,10 +17,16 @@ class Gatherer:
     def __init__(self, smallest: int, largest: int) -> None:
         self._smallest, self._largest = min(smallest, largest), largest
         self.target = self._smallest
+        self._found: dict[TopicPartition, Chunk] = {}
+
+    def forget(self, partitions: Collection[TopicPartition]) -> None:
+        """Drop what was collected of these: a rebalance between two polls may let them start elsewhere."""
+        for partition in partitions:
+            self._found.pop(partition, None)
 
     def gather(self, consumer: Consumer, timeout: float) -> list[Chunk]:
         """At most about `target` records, one chunk a partition; waits up to `timeout` seconds for the first."""
-        found: dict[TopicPartition, Chunk] = {}
+        found = self._found = {}
         count = size = 0
         while count < self.target and size < MAX_BYTES:
             chunks = consumer.poll(min(POLL_RECORDS, self.target - count), 0.0 if found else timeout)

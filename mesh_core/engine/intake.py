@@ -88,7 +88,7 @@ class Intake:
             headers = chunk.headers or [()] * len(values)
             items = [self.read(topic, value, of) for value, of in zip(values, headers, strict=True)]
         else:
-            items = list(map(self.decoders[topic].read, values))
+            items = self.decoders[topic].read_all(values)
         return Batch(chunk, items, start)
 
 

@@ -48,6 +48,8 @@ class Projector:
         self._halted: dict[str, str] = {}
         self._backoff = Backoff()
         self._next_check = 0.0
+        self._subscribed: tuple[str, ...] = ()
+        self._gatherer = Gatherer(settings.projector_batch_min, settings.projector_batch_max)
 
     def stop(self) -> None:
         """Finish the current batch, then leave the group."""
@@ -59,24 +61,46 @@ class Projector:
         Raises NotDeployed when there is nothing to keep up, and whatever is neither bad data nor a passing fault.
         """
         self._connect()
-        gatherer = Gatherer(self._settings.projector_batch_min, self._settings.projector_batch_max)
         consumer = self._driver.consumer(self._settings.group, self._settings.projector_instance_id)
         self._consumer = consumer
         try:
-            consumer.subscribe(self._plan_topics(), _Listener(self))
             while not self._stopping.is_set() and not (until and self._reached(until)):
                 try:
-                    with stage("poll"):
-                        chunks = gatherer.gather(consumer, self._settings.projector_poll_seconds)
-                except OffsetOutOfRange as error:
-                    self._halt(error.partition.topic, str(error))
-                    continue
-                self._apply(chunks)
-                self._check()
+                    self._turn(consumer)
+                except psycopg.Error as error:
+                    if fault_of(error) != "passing":
+                        raise
+                    self._recover(consumer, error)
         finally:
             consumer.close()
             if self._connection is not None:
                 self._connection.close()
+
+    def _turn(self, consumer: Consumer) -> None:
+        """One batch, and now and then a look around."""
+        if self._subscribed != self._plan_topics():  # at the start, and after a deploy
+            self._subscribed = self._plan_topics()
+            consumer.subscribe(self._subscribed, _Listener(self))
+        try:
+            with stage("poll"):
+                chunks = self._gatherer.gather(consumer, self._settings.projector_poll_seconds)
+        except OffsetOutOfRange as error:
+            self._halt(error.partition.topic, str(error))
+            return
+        self._apply(chunks)
+        self._check()
+
+    def _recover(self, consumer: Consumer, error: psycopg.Error) -> None:
+        """Postgres went away in the midst of something: go on from the checkpoints once it is back."""
+        self._wait("postgres", error)
+        if self._stopping.is_set():
+            return
+        self._connect()
+        self._reposition()
+        owned = consumer.positions().offsets
+        for partition, offset in self._positions.items():
+            if partition in owned and partition.topic not in self._halted:
+                consumer.seek(partition, offset)
 
     def run_until_caught_up(self) -> None:
         """Project all that is in the log now, then return; for tests, the demo and one-off runs."""
@@ -147,7 +171,7 @@ class Projector:
     # ---- batches
 
     def _apply(self, chunks: Sequence[Chunk]) -> None:
-        """Apply what was polled, whatever it takes: passing faults are waited for."""
+        """Apply what was polled. Raises psycopg errors of passing faults, of which `_recover` takes care."""
         chunks = [
             chunk
             for chunk in chunks
@@ -166,19 +190,12 @@ class Projector:
                 return
             except PlanChanged:
                 self._load_plan()
-                self._subscribe_anew()
             except ForeignPartition as error:
                 topic = error.topic
                 self._reposition()
                 self._halt(topic, str(error))
             except Fenced as error:
                 log.warning("fenced", error=str(error))
-                self._reposition()
-            except psycopg.Error as error:
-                if fault_of(error) != "passing":
-                    raise
-                self._wait("postgres", error)
-                self._connect()
                 self._reposition()
             chunks = self._still_ours(chunks)
 
@@ -243,6 +260,7 @@ class Projector:
             else:
                 self._halted.pop(topic, None)
                 checkpoints.resume(connection, topic)
+        self._gatherer.forget(partitions)
         for partition, row in found.items():
             self._positions[partition], self._fences[partition] = row.next_offset, row.fence
         metrics.REBALANCES.labels("assigned").inc()
@@ -261,6 +279,7 @@ class Projector:
 
     def release(self, partitions: Collection[TopicPartition], change: str) -> None:
         """Let go of these partitions."""
+        self._gatherer.forget(partitions)
         for partition in partitions:
             self._positions.pop(partition, None)
             self._fences.pop(partition, None)
@@ -278,11 +297,6 @@ class Projector:
             self.release(lost, "fenced")
         for partition in self._positions:
             self._positions[partition] = rows[partition].next_offset
-
-    def _subscribe_anew(self) -> None:
-        """After a deploy: read the topics of the new plan too."""
-        assert self._consumer is not None
-        self._consumer.subscribe(self._plan_topics(), _Listener(self))
 
     def _connected(self) -> psycopg.Connection[Any]:
         if self._connection is None or self._connection.closed or self._connection.broken:
@@ -314,21 +328,29 @@ class Projector:
     def _check(self) -> None:
         """Every few seconds: are the topics what they were, how far behind are we, who else may know."""
         now = time.monotonic()
-        if now < self._next_check or not self._positions or self._consumer is None:
+        if now < self._next_check or self._consumer is None or self._applier is None:
             return
         self._next_check = now + CHECK_SECONDS
+        with self._connected().cursor() as cursor:
+            if versions.generation(cursor) != self._applier.plan.generation:
+                self._load_plan()  # where nothing arrives, no batch would tell
+        if not self._positions:
+            return
         mine = list(self._positions)
         for topic in self._halted:  # a rebalance may have forgotten what was paused
             self._consumer.pause([partition for partition in mine if partition.topic == topic])
         try:
             facts = self._driver_facts({partition.topic for partition in mine})
             starts, ends = self._consumer.beginning_offsets(mine), self._consumer.end_offsets(mine)
-            rows = checkpoints.read(self._connected(), {partition.topic for partition in mine})
-        except (LogUnavailable, psycopg.OperationalError) as error:
+        except LogUnavailable as error:
             log.warning("cannot check the topics", error=str(error).split("\n")[0])
             return
         except DependencyUnavailable as error:
             raise EngineError(str(error)) from error
+        rows = checkpoints.read(self._connected(), {partition.topic for partition in mine})
+        for row in rows.values():  # another projector may have found the fault
+            if row.halted_reason is not None:
+                self._halt(row.partition.topic, row.halted_reason)
         for topic in {partition.topic for partition in mine} - set(self._halted):
             owned = [
                 row

@@ -63,17 +63,17 @@ class Release:
         for row in rows:
             self.others[row.place] = held.rows_at(connection, row.place)
 
-    def items(self) -> list[tuple[TopicPartition, list[tuple[bytes | None, Any]]]]:
-        """(key, event) of all that may be applied, by partition, for look-ups."""
+    def items(self) -> list[tuple[TopicPartition, list[bytes | None], list[Any]]]:
+        """(partition, record keys, events) of all that may be applied, for look-ups."""
         groups = []
         for (target, _, _), rows in self.lines.items():
-            records = []
+            keys, items = [row.key for row in rows], [self._read(row) for row in rows]
             for row in rows:
-                records.append((row.key, self._read(row)))
                 decision = self.decisions.get(row.place)
                 if decision is not None and decision.action == "edit":
-                    records.append((row.key, self.router.intake.read(target.topic, decision.value)))
-            groups.append((target, records))
+                    keys.append(row.key)
+                    items.append(self.router.intake.read(target.topic, decision.value))
+            groups.append((target, keys, items))
         return groups
 
     def fold(self, folding: Folding) -> None:

@@ -32,6 +32,8 @@ from mesh_core.store.errors import Fenced
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
 
+Group = tuple[TopicPartition, Sequence[bytes | None], Sequence[Any]]
+"""Record keys and events of one partition, for which things are looked up."""
 Refused = Mapping[tuple[TopicPartition, int], tuple[str, str]]
 
 
@@ -136,16 +138,14 @@ class Applier:
             all_versions,
         )
         folding = Folding(self.router, known)
-        self._look_up(
-            cursor, folding, [(b.partition, list(zip(b.chunk.keys, b.items, strict=True))) for b in batches]
-        )
+        self._look_up(cursor, folding, [(b.partition, b.chunk.keys, b.items) for b in batches])
         edits = []
         for batch in batches:
             topic, keys = batch.partition.topic, dict(zip(batch.chunk.offsets, batch.chunk.keys, strict=True))
             for (partition, offset), decision in decisions.items():
                 if partition == batch.partition and decision.action == "edit" and offset in keys:
                     item = self.router.intake.read(topic, decision.value)
-                    edits.append((partition, [(keys[offset], item)]))
+                    edits.append((partition, [keys[offset]], [item]))
         self._look_up(cursor, folding, [*edits, *release.items()])
         for batch in sorted(batches, key=lambda batch: batch.partition):
             folding.fold(batch)
@@ -157,22 +157,24 @@ class Applier:
         self,
         cursor: psycopg.Cursor[Any],
         folding: Folding,
-        groups: Sequence[tuple[TopicPartition, Sequence[tuple[bytes | None, Any]]]],
+        groups: Sequence[Group],
     ) -> None:
         """Presence of rows, last sequences and recent ids, for the records that need them."""
         rows: dict[int, set[Key]] = {}
         sequenced: dict[int, set[str]] = {}
         windowed: dict[int, set[str]] = {}
-        for partition, records in groups:
+        for partition, keys_, items in groups:
             by_struct = self.router.by_struct[partition.topic]
             asking: set[type] = set()
-            for kind in {type(item) for _, item in records}:
+            for kind in set(map(type, items)):
                 route = by_struct.get(kind)
                 if kind is Tombstone or (
                     route and any(f.needs_presence or f.window is not None for f in route.folds)
                 ):
                     asking.add(kind)
-            for raw, item in records:
+            if not asking and not any(map(_is_sequenced, items)):
+                continue
+            for raw, item in zip(keys_, items, strict=True):
                 kind = type(item)
                 route = by_struct.get(kind)
                 if route is not None and item.sequence is not None:
@@ -200,7 +202,7 @@ class Applier:
         for id_, record_keys in sequenced.items():
             folding.known.sequences.update(lookups.last_sequences(cursor, [id_], record_keys))
         for id_, event_ids in windowed.items():
-            partitions = [partition for partition, _ in groups]
+            partitions = [partition for partition, _, _ in groups]
             folding.known.recent.update(lookups.recent_ids(cursor, [id_], partitions, event_ids))
 
     def _tombstone_keys(
@@ -281,3 +283,7 @@ class Applier:
         text = json.dumps(payload, separators=(",", ":"))
         # A listener re-reads the checkpoints anyway; too long a payload is left out.
         cursor.execute("SELECT pg_notify('mesh_positions', %s)", (text if len(text) < 7900 else "",))
+
+
+def _is_sequenced(item: Any) -> bool:
+    return getattr(item, "sequence", None) is not None
