@@ -116,7 +116,8 @@ def _modules(name: str) -> list[ModuleType]:
         found = [module]
         if hasattr(module, "__path__"):
             for info in pkgutil.walk_packages(module.__path__, f"{name}."):
-                found.append(importlib.import_module(info.name))
+                if not info.name.rpartition(".")[2].startswith("test_"):  # tests may lie beside declarations
+                    found.append(importlib.import_module(info.name))
     except ModuleNotFoundError as error:
         raise DeclarationError(
             f"The catalog module {name} cannot be imported: {error}.",
