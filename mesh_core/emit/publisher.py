@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
 from datetime import UTC, datetime
+from functools import partial
+from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
@@ -25,6 +27,7 @@ from mesh_core.log.cloudevents import STRUCTURED_HEADERS, checked, encode_checke
 from mesh_core.model import Event
 from mesh_core.model.event import topic_of
 from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7
+from mesh_core.telemetry import metrics
 
 _SERVICE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
 _trace_context = TraceContextTextMapPropagator()
@@ -111,13 +114,15 @@ class Publisher:
         key = _utf8(event["subject"])
         if len(key) > MAX_KEY_BYTES:
             raise EnvelopeError(f"The subject has {len(key)} bytes; a key has at most {MAX_KEY_BYTES}.")
+        topic, started = topic_of(service), perf_counter()
         future = self._producer.send(
-            topic_of(service),
+            topic,
             key,
             encode_checked(event),
             timestamp_ms=int(event_time(event).timestamp() * 1000),
             headers=STRUCTURED_HEADERS,
         )
+        future.add_done_callback(partial(_measure, topic, started))
         with self._lock:
             self._sent.append(future)
             while self._sent and self._sent[0].done():
@@ -163,6 +168,13 @@ class Publisher:
                 self.flush()
         finally:
             self.close()
+
+
+def _measure(topic: str, started: float, future: Future[Delivered]) -> None:
+    if (failure := future.exception()) is None:
+        metrics.PRODUCE_SECONDS.labels(topic).observe(perf_counter() - started)
+    else:
+        metrics.PRODUCE_ERRORS.labels(topic, type(failure).__name__).inc()
 
 
 def _utf8(text: str) -> bytes:

@@ -63,6 +63,7 @@ def test_a_workflow_is_generated_and_is_an_event(publishing: httpx.Client, setti
     assert event["data"]["name"] == "order 7"
     assert event["correlationid"] == "c-1"
     assert event["traceparent"][:35] == TRACEPARENT[:35]
+    assert 'mesh_log_produce_seconds_count{topic="mesh.events"}' in publishing.get("/metrics").text
 
 
 def test_a_workflow_needs_no_body(publishing: httpx.Client) -> None:
