@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Collection
 from typing import Any
 
@@ -15,6 +16,7 @@ from mesh_core.log.interface import TopicFacts
 from mesh_core.log.kafka_python.connection import build, reaching
 from mesh_core.log.lifetime import Closing
 
+_FORGETTING = 5.0
 _KEEP_EVERYTHING = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
@@ -65,6 +67,9 @@ class KafkaPythonAdmin(Closing):
         """See `Admin.delete_topic`."""
         with reaching(self._config), contextlib.suppress(kafka_errors.UnknownTopicOrPartitionError):
             self._kafka.delete_topics([name])
+        deadline = time.monotonic() + _FORGETTING
+        while self.describe([name]) and time.monotonic() < deadline:  # brokers hear of it a moment later
+            time.sleep(0.05)
 
     def close(self) -> None:
         """See `Admin.close`."""
