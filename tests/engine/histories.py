@@ -79,12 +79,19 @@ def _of(topic: str, key_field: str, keys: Sequence[Any], types: Mapping[str, Any
     return st.tuples(st.sampled_from(list(types)), st.sampled_from(keys)).flatmap(lambda both: said(*both))
 
 
-SAYINGS: st.SearchStrategy[Said] = st.one_of(
+WIDE: st.SearchStrategy[Said] = st.one_of(
     _of("crm.events", "customer_id", CUSTOMERS, _CRM),
     _of("sales.events", "order_id", ORDERS, _SALES),
     _of("sales.events", "order_id", ORDERS, _SALES),
     _of("stock.events", "product_id", PRODUCTS, _STOCK),
 )
+"""Sayings of all services: what views make of them."""
+NARROW: Sequence[st.SearchStrategy[Said]] = (
+    _of("crm.events", "customer_id", CUSTOMERS[:1], _CRM),
+    _of("sales.events", "order_id", ORDERS[:1], _SALES),
+    _of("stock.events", "product_id", PRODUCTS[:1], _STOCK),
+)
+"""Sayings of one thing alone, so that faults, repetitions and decisions meet."""
 
 
 @dataclass(frozen=True)
@@ -107,12 +114,13 @@ class Resend:
 
 @dataclass(frozen=True)
 class Decide:
-    """Decide about one of the records (counted from the first, cyclic): also one that is no dead letter.
+    """Decide about one of the records (counted from the first, cyclic), or of those with a fault.
 
     `edit` is what an edit puts in its place if it is of the same topic, else the event as it was meant.
     """
 
     which: int
+    of_faulty: bool
     action: str
     edit: Said
     edit_fault: Fault | None
@@ -130,33 +138,37 @@ class CreateWorkflow:
 Step = Say | Resend | Decide | CreateWorkflow
 
 _rarely = st.sampled_from((0, 0, 0, 0, 0, 1))
-STEPS: st.SearchStrategy[Step] = st.one_of(
-    *[
-        st.builds(
-            Say,
-            SAYINGS,
-            st.booleans(),
-            st.none() | st.none() | st.sampled_from(WORKFLOWS),
-            st.sampled_from((*(None,) * 4 * len(FAULTS), *FAULTS)),
-            _rarely,
-        )
-    ]
-    * 5,
-    st.builds(Resend, st.integers(0, 40)),
-    st.builds(
+
+
+def steps(sayings: st.SearchStrategy[Said], good: int, resends: int = 1) -> st.SearchStrategy[Step]:
+    """Steps in which `good` of `good` + 1 sayings have no fault of the record as a whole."""
+    say = st.builds(
+        Say,
+        sayings,
+        st.booleans(),
+        st.none() | st.none() | st.sampled_from(WORKFLOWS),
+        st.sampled_from((*(None,) * good * len(FAULTS), *FAULTS)),
+        _rarely,
+    )
+    decide = st.builds(
         Decide,
         st.integers(0, 40),
+        st.booleans(),
         st.sampled_from(("edit", "discard", "retry")),
-        SAYINGS,
+        sayings,
         st.sampled_from((None, None, None, "not_json", "wrong_key")),
-    ),
-    st.builds(
+    )
+    create = st.builds(
         CreateWorkflow,
         st.sampled_from(WORKFLOWS),
         st.none() | TEXTS,
         st.none() | st.sampled_from((("crm", "customer", "c1"), ("sales", "order", "2"), ("x", "y", "z"))),
-    ),
-)
+    )
+    return st.one_of(*[say] * 5, *[st.builds(Resend, st.integers(0, 40))] * resends, decide, create)
+
+
+WIDE_STEPS = steps(WIDE, good=4)
+NARROW_STEPS = [steps(sayings, good=2, resends=3) for sayings in NARROW]
 
 
 @dataclass(frozen=True)
@@ -180,6 +192,7 @@ class _Writer:
         self.sequences: dict[tuple[str, str], int] = {}
         self.repeatable: list[tuple[str, str, bytes | None, bytes | None]] = []
         self.decided: dict[tuple[str, int, int], str] = {}
+        self.faulty: list[Record] = []
         self.meant: dict[tuple[str, int, int], tuple[Said, int | None]] = {}
 
     def append(self, topic: str, key_text: str, key: bytes | None, value: bytes | None, gap: int = 0) -> None:
@@ -205,13 +218,16 @@ class _Writer:
         )
         self.append(said.topic, said.key, key, value, step.gap)
         self.meant[self.records[-1].place] = said, sequence
+        if step.fault not in (None, "unknown_type") or '"unit_price":0.333' in str(value):
+            self.faulty.append(self.records[-1])
         if sequence is not None or said.type == "sales.order.clicked.v1":
             self.repeatable.append((said.topic, said.key, key, value))
 
     def decide(self, step: Decide) -> None:
         if not self.records:
             return
-        record = self.records[step.which % len(self.records)]
+        among = self.faulty if step.of_faulty and self.faulty else self.records
+        record = among[step.which % len(among)]
         # One decision stands for a record: what the last of several is depends on when it is asked.
         if record.topic == "mesh.events" or self.decided.get(record.place, "retry") != "retry":
             return
@@ -272,9 +288,14 @@ def written(steps: Sequence[Step]) -> History:
 
 
 def histories(max_steps: int = 40) -> st.SearchStrategy[History]:
-    """Histories of up to `max_steps` steps; asked for their length first, since lists tend to be short."""
-    lengths = st.integers(1, max_steps)
-    return lengths.flatmap(lambda length: st.lists(STEPS, min_size=length, max_size=length)).map(written)
+    """Histories of up to `max_steps` steps, two in three of all services, the others of one thing."""
+    kinds = st.sampled_from([*[WIDE_STEPS] * 2 * len(NARROW_STEPS), *NARROW_STEPS])
+    # Asked for the length first, since lists tend to be short.
+    return (
+        st.tuples(st.integers(1, max_steps), kinds)
+        .flatmap(lambda both: st.lists(both[1], min_size=both[0], max_size=both[0]))
+        .map(written)
+    )
 
 
 Poll = tuple[Chunk, ...]
@@ -292,7 +313,8 @@ class Plan:
     def _repr_pretty_(self, printer: Any, cycle: bool) -> None:
         """What Hypothesis prints of a plan that fails: its records, one a line."""
         lines = [
-            f"  poll {number}: {record.topic}[{record.partition}]@{record.offset} {record.key!r} {record.value!r:.400}"
+            f"  poll {number}: {record.topic}[{record.partition}]@{record.offset} "
+            f"{record.key!r} {record.value!r:.400}"
             for number, poll in enumerate(self.polls)
             for chunk in poll
             for record in records_of(chunk)
