@@ -2,7 +2,6 @@
 
 # mypy: ignore-errors
 # Wrong on purpose: what mypy makes of it is tested in tests/typing.
-# ruff: noqa: E501
 
 from __future__ import annotations
 
