@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from typing import NoReturn
 
@@ -41,9 +40,7 @@ def create_app() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
     )
     for name in COMMANDS:
-        module = f"mesh_core.cli.{name}"
-        if importlib.util.find_spec(module) is not None:
-            importlib.import_module(module).register(app)
+        importlib.import_module(f"mesh_core.cli.{name}").register(app)
     return app
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import date
 from typing import Annotated
 
 import typer
@@ -12,8 +13,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
 def print_json(value: object) -> None:
-    """One document; what JSON does not know (times, decimals, paths) as text."""
-    typer.echo(json.dumps(value, indent=2, default=str, ensure_ascii=False))
+    """One document; what JSON does not know as text: times by RFC 3339, all else by `str`."""
+    typer.echo(json.dumps(value, indent=2, default=_text, ensure_ascii=False))
+
+
+def _text(value: object) -> str:
+    return value.isoformat() if isinstance(value, date) else str(value)
 
 
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:

@@ -1,0 +1,87 @@
+"""`mesh events`: CloudEvents into the log and out of it, one JSON document a line."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from typing import TYPE_CHECKING, Annotated
+from uuid import UUID
+
+import typer
+
+from mesh_core.cli.output import Json, print_json
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+def register(app: typer.Typer) -> None:
+    """Adds the group `events`."""
+    group = typer.Typer(no_args_is_help=True, help="Events: publish them, watch them.")
+    group.command("publish")(publish)
+    group.command("tail")(tail)
+    app.add_typer(group, name="events")
+
+
+def publish(
+    file: Annotated[str, typer.Argument(help="CloudEvents, one JSON document a line; - is standard input.")],
+    as_json: Json = False,
+) -> None:
+    """Publish CloudEvents; a line that does not fit its contract is named and stops it.
+
+    Of a file with such a line nothing is published; of standard input, what came before it.
+
+    Example: mesh events publish projections/shop/history.jsonl
+    """
+    from mesh_core.cli.publishing import publish_lines
+    from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.errors import UsageError
+
+    mesh = find_surroundings()
+    if file == "-":
+        published = publish_lines(mesh, sys.stdin)
+    else:
+        try:
+            with open(file, encoding="utf-8") as lines:
+                published = publish_lines(mesh, lines, twice=True)
+        except OSError as error:
+            raise UsageError(f"{file} cannot be read: {error.strerror}.") from None
+    for kind, count in published.unknown.items():
+        typer.echo(f"warning: no contract describes {kind} ({count} published)", err=True)
+    if as_json:
+        print_json({"published": published.count, "position": published.position.to_json()})
+    else:
+        typer.echo(f"Published {published.count} events; position {published.position.to_header()}")
+
+
+def tail(
+    service: Annotated[list[str] | None, typer.Option(help="Only of this service; may be repeated.")] = None,
+    type_: Annotated[
+        list[str] | None, typer.Option("--type", help="Only of this type, * for any part; may be repeated.")
+    ] = None,
+    workflow: Annotated[UUID | None, typer.Option(help="Only of this workflow.")] = None,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="All there is, then new ones.")
+    ] = False,
+    count: Annotated[int | None, typer.Option(min=1, help="Stop after that many.")] = None,
+    follow: Annotated[
+        bool, typer.Option(help="Wait for new events; else stop at the end of the log.")
+    ] = True,
+) -> None:
+    """Print events as they come, one JSON document a line, as `mesh events publish` reads them; until Ctrl-C.
+
+    Order is kept within a partition. A record that is not an event is named on standard error.
+
+    Example: mesh events tail --from-beginning --service sales --count 3
+    """
+    from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.cli.tailing import Wanted, events
+
+    wanted = Wanted(tuple(service or ()), tuple(type_ or ()), workflow)
+    found: Iterator[str] = events(find_surroundings(), wanted, from_beginning=from_beginning, follow=follow)
+    with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
+        for number, line in enumerate(found, 1):
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+            if number == count:
+                break
