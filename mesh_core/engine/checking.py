@@ -20,8 +20,11 @@ SAMPLES = 10
 
 @dataclass(frozen=True)
 class CheckResult:
-    """How a view compares with its definition: rows as computed, and how many are missing from the view, should
-    not be there, or have other values. `samples` are keys of some of these."""
+    """How a view compares with its definition.
+
+    `rows` as computed, and how many are missing from the view, should not be there, or have other values;
+    `samples` are keys of some of these.
+    """
 
     view: str
     rows: int

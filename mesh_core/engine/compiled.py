@@ -43,6 +43,7 @@ class CompiledFold:
 
     @property
     def simple(self) -> bool:
+        """Whether a run of such events can be folded by looking at the last of each key alone."""
         return (
             self.fold.kind == "upsert"
             and self.whole
@@ -59,6 +60,7 @@ class CompiledFold:
         return self.fold.kind != "upsert"
 
     def record_key(self, key: Key) -> str:
+        """The record key that an event of this key must have."""
         return key_text(key[: len(self.version.model.record_key)])
 
 

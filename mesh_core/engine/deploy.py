@@ -6,20 +6,21 @@ A view is computed from entity tables that exist; an entity is replayed from the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 
+from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.engine.folding import Router
 from mesh_core.engine.intake import Intake
 from mesh_core.engine.resilience import apply_resiliently
+from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
-from mesh_core.log.interface import Admin, Consumer, Driver, TopicFacts
+from mesh_core.log.interface import Consumer, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
-from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
 from mesh_core.store import checkpoints, tables, versions
@@ -27,39 +28,6 @@ from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
 LOCK = 0x6465706C  # "depl"; a session lock, so that deploys follow one another
-Change = Literal["new", "changed", "unchanged", "unused"]
-Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class Step:
-    """What a deploy does to one entity or view."""
-
-    kind: Literal["entity", "view"]
-    name: str
-    change: Change
-    relation: str = ""
-    rows: int | None = None
-
-
-@dataclass
-class DeployReport:
-    """What a deploy did, and what it noticed of the topics."""
-
-    steps: list[Step] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        return any(step.change in ("new", "changed") for step in self.steps)
-
-
-@dataclass(frozen=True)
-class Topics:
-    """How topics are made that do not exist."""
-
-    partitions: int
-    replication: int
 
 
 def deploy(
@@ -74,28 +42,19 @@ def deploy(
     Raises DeployRefused when the log cannot give the history that a build needs; what serves is untouched.
     """
     report = DeployReport()
-    with psycopg.connect(database_url, autocommit=True) as connection, _closing(driver.admin()) as admin:
+    with psycopg.connect(database_url, autocommit=True) as connection, closing(driver.admin()) as admin:
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        facts = _topics(admin, catalog, topics, report)
+        facts = make_topics(admin, catalog, topics, report)
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
-        _Deployment(connection, database_url, catalog, driver, facts, report, progress).run()
+        Deployment(connection, database_url, catalog, driver, facts, report, progress).run()
     return report
 
 
-def _topics(admin: Admin, catalog: Catalog, topics: Topics, report: DeployReport) -> dict[str, TopicFacts]:
-    names = sorted({*catalog.topics, MESH_TOPIC})
-    facts = admin.describe(names)
-    for name in names:
-        if name not in facts:
-            admin.create_topic(name, topics.partitions, topics.replication)
-    facts = admin.describe(names)
-    report.warnings += [problem for name in names for problem in facts[name].problems()]
-    return facts
-
-
 @dataclass
-class _Deployment:
+class Deployment:
+    """One deploy, under the deploy lock: what is registered, replayed, joined and swapped."""
+
     connection: psycopg.Connection[Any]
     database_url: str
     catalog: Catalog
@@ -308,14 +267,4 @@ class _Deployment:
                 self.report.steps.append(Step(kind, name, "unused", live[kind, name].relation))
 
 
-class _closing:
-    """A context that closes what it is given."""
-
-    def __init__(self, admin: Admin) -> None:
-        self._admin = admin
-
-    def __enter__(self) -> Admin:
-        return self._admin
-
-    def __exit__(self, *_: object) -> None:
-        self._admin.close()
+__all__ = ["DeployReport", "Deployment", "Step", "Topics", "deploy"]

@@ -6,129 +6,26 @@ they are split into batches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from mesh_core.contracts.refusals import Refusal, Unknown
-from mesh_core.engine.compiled import CompiledFold, Key, Route, parse_key, routes
-from mesh_core.engine.intake import Batch, Intake, Tombstone
+from mesh_core.engine.compiled import CompiledFold, Key, Route, parse_key
+from mesh_core.engine.intake import Batch, Tombstone
+from mesh_core.engine.routing import Router, decision_in
 from mesh_core.engine.rows import EntityRows
+from mesh_core.engine.verdicts import BEHIND, Facts, Verdict
 from mesh_core.log.position import TopicPartition
-from mesh_core.model.builtin import MESH_TOPIC, DeadLetterDecided
+from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.identifiers import MAX_KEY_BYTES
 from mesh_core.store.checkpoints import Counts
-from mesh_core.store.entity_writes import EntityVersion, Shape
-from mesh_core.store.held import ALL, Held, HeldRow, Line, Record
+from mesh_core.store.entity_writes import Shape
+from mesh_core.store.held import ALL, Held, Line, Record
 from mesh_core.store.lookups import Decision, IndexedEvent, RecentIds
 from mesh_core.store.tables import ENTRY
 
-STATUS_OUTCOME = {"dead": "dead_lettered", "parked": "parked"}
-SEVERITY = {"ignored": 0, "applied": 1, "parked": 2, "dead_lettered": 3}
-DECIDED = DeadLetterDecided.type
 ENTRY_SHAPE = Shape("upsert", (("registered_at", "min"),))
-
-
-@dataclass
-class Router:
-    """Where the events of every topic go, for one set of entity versions."""
-
-    versions: Mapping[str, EntityVersion]
-    intake: Intake
-    by_struct: dict[str, dict[type, Route]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        for topic in self.intake.decoders:
-            known = routes(self.versions.values(), topic)
-            self.by_struct[topic] = {
-                struct: known.get(event_type, Route(event_type, (), False, False))
-                for struct, event_type in self.intake.struct_types(topic).items()
-            }
-
-    def of_topic(self, topic: str) -> list[EntityVersion]:
-        return [version for version in self.versions.values() if version.model.topic == topic]
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of an event that is held."""
-
-    event_type: str | None
-    event_id: str | None
-    sequence: int | None
-
-
-BEHIND = ("behind", "An earlier event of this key is a dead letter.")
-
-
-@dataclass
-class Verdict:
-    """What a record came to, by version id (or ALL)."""
-
-    record: Record
-    outcomes: dict[int, str] = field(default_factory=dict)
-    held: list[tuple[int, Literal["dead", "parked"], tuple[str, str], Facts, bytes | None]] = field(
-        default_factory=list
-    )
-
-    def hold(
-        self,
-        version: int,
-        status: Literal["dead", "parked"],
-        why: tuple[str, str],
-        facts: Facts,
-        edited: bytes | None,
-    ) -> None:
-        """Hold the record for a version."""
-        self.outcomes[version] = STATUS_OUTCOME[status]
-        self.held.append((version, status, why, facts, edited))
-
-    @property
-    def worst(self) -> str:
-        """The outcome that the record counts under."""
-        return worst(self.outcomes.values())
-
-    @property
-    def otherwise(self) -> str:
-        """The worst outcome for versions that do not hold it."""
-        return worst(outcome for outcome in self.outcomes.values() if SEVERITY[outcome] < SEVERITY["parked"])
-
-    def holds(self, topic_id: str, counted: str) -> Iterator[HeldRow]:
-        """Rows of mesh.held_events for the versions that hold it."""
-        record = self.record
-        for version, status, (reason, detail), facts, edited in self.held:
-            yield HeldRow(
-                record.partition.topic,
-                record.partition.partition,
-                record.offset,
-                version,
-                topic_id,
-                status,
-                record.text_key,
-                reason,
-                storable(detail),
-                record.key,
-                record.value,
-                edited,
-                [(name, value.decode("latin-1")) for name, value in record.headers],
-                record.timestamp,
-                None if facts.event_type is None else storable(facts.event_type),
-                None if facts.event_id is None else storable(facts.event_id),
-                facts.sequence,
-                1,
-                self.otherwise,
-                counted,
-            )
-
-
-def worst(outcomes: Iterable[str]) -> str:
-    """The outcome that a record counts under, given what it came to for each entity."""
-    return max(outcomes, key=SEVERITY.__getitem__, default="ignored")
-
-
-def storable(text: str) -> str:
-    """Text from a record as Postgres can store it."""
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 @dataclass
@@ -476,21 +373,3 @@ class Folding:
             return Facts(None, None, None)
         kind = item.type if isinstance(item, Unknown) else self._type_of(record, item)
         return Facts(kind, item.id, item.sequence)
-
-
-def decision_in(item: Any, router: Router) -> Decision | None:
-    """The decision on a dead letter that an event of mesh.events carries, if it carries one."""
-    route = router.by_struct[MESH_TOPIC].get(type(item))
-    if route is None or route.event_type != DECIDED:
-        return None
-    data = item.data
-    value = None if data.value is None else data.value.encode()
-    return Decision(
-        data.letter_topic,
-        data.letter_topic_id,
-        data.letter_partition,
-        data.letter_offset,
-        data.action,
-        value,
-        item.time,
-    )

@@ -32,6 +32,7 @@ class Batch:
 
     @property
     def partition(self) -> TopicPartition:
+        """Whose records these are."""
         return self.chunk.partition
 
     def part(self, first: int, end: int) -> Batch:

@@ -9,13 +9,14 @@ from typing import Any
 
 import psycopg
 
+from mesh_core.engine import watch
 from mesh_core.engine.backoff import Backoff
 from mesh_core.engine.errors import EngineError, PlanChanged
-from mesh_core.engine.folding import Router
 from mesh_core.engine.gathering import Gatherer
 from mesh_core.engine.guard import topic_problem
 from mesh_core.engine.intake import Batch, Intake
 from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applied, Applier
 from mesh_core.errors import DependencyUnavailable
 from mesh_core.log.errors import LogUnavailable, OffsetOutOfRange
@@ -184,7 +185,9 @@ class Projector:
                     batches = [
                         self._applier.router.intake.batch(c, self._positions[c.partition]) for c in chunks
                     ]
-                with process_span(chunks[0].partition.topic, records=sum(len(c.offsets) for c in chunks)):
+                with process_span(
+                    batches[0].partition.topic, watch.traceparents(batches), records=_records(batches)
+                ):
                     self._applied(apply_resiliently(self._applier, batches), batches)
                 self._backoff.reset()
                 return
@@ -218,24 +221,8 @@ class Projector:
         for partition, offset in done.positions.items():
             if partition in self._positions:
                 self._positions[partition] = max(offset, self._positions[partition])
-        counters = {
-            "consumed": metrics.CONSUMED,
-            "applied": metrics.APPLIED,
-            "ignored": metrics.IGNORED,
-            "dead_lettered": metrics.DEAD_LETTERED,
-            "parked": metrics.PARKED,
-        }
-        for partition, counts in done.counts.items():
-            for name, counter in counters.items():
-                counter.labels(partition.topic).inc(max(0, getattr(counts, name)))
-            if counts.dead_lettered > 0:
-                log.warning(
-                    "dead letters",
-                    topic=partition.topic,
-                    partition=partition.partition,
-                    count=counts.dead_lettered,
-                )
-        metrics.BATCH_RECORDS.observe(sum(len(batch.items) for batch in batches))
+        watch.count(done.counts)
+        metrics.BATCH_RECORDS.observe(_records(batches))
 
     # ---- ownership
 
@@ -359,38 +346,15 @@ class Projector:
             ]
             if problem := topic_problem(topic, facts.get(topic), owned, starts, ends):
                 self._halt(topic, problem)
-        self._limit_dead_letters()
-        self._measure(ends)
+        limit = self._settings.dead_letter_limit
+        for topic, reason in watch.too_many_dead_letters(self._connected(), self._positions, limit).items():
+            self._halt(topic, reason)
+        watch.measure_lag(self._connected(), self._positions, ends)
         self._consumer.commit_hint(Position(dict(self._positions)))
 
-    def _limit_dead_letters(self) -> None:
-        rows = self._connected().execute(
-            'SELECT topic, count(DISTINCT ("partition", "offset")) FROM mesh.held_events WHERE status = \'dead\' '
-            "AND topic = ANY(%s) GROUP BY topic",
-            (list({partition.topic for partition in self._positions}),),
-        )
-        for topic, count in rows.fetchall():
-            if count > self._settings.dead_letter_limit and topic not in self._halted:
-                self._halt(
-                    topic,
-                    f"{count} dead letters are more than MESH_DEAD_LETTER_LIMIT={self._settings.dead_letter_limit}: "
-                    "something is wrong with the topic itself, not with single events.",
-                )
 
-    def _measure(self, ends: Mapping[TopicPartition, int]) -> None:
-        connection = self._connected()
-        times = {
-            TopicPartition(topic, partition): seconds
-            for topic, partition, seconds in connection.execute(
-                'SELECT topic, "partition", extract(epoch FROM clock_timestamp() - event_time)::float8 '
-                "FROM mesh.checkpoints WHERE build = 0 AND event_time IS NOT NULL"
-            ).fetchall()
-        }
-        for partition, offset in self._positions.items():
-            behind = max(0, ends.get(partition, offset) - offset)
-            labels = (partition.topic, str(partition.partition))
-            metrics.LAG_EVENTS.labels(*labels).set(behind)
-            metrics.LAG_SECONDS.labels(*labels).set(max(0.0, times.get(partition, 0.0)) if behind else 0.0)
+def _records(batches: Sequence[Batch]) -> int:
+    return sum(len(batch.items) for batch in batches)
 
 
 class _Listener:

@@ -13,8 +13,10 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.folding import STATUS_OUTCOME, Folding, Router, Verdict, decision_in, worst
+from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch, Tombstone
+from mesh_core.engine.routing import Router, decision_in
+from mesh_core.engine.verdicts import STATUS_OUTCOME, Verdict, worst
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store import held, lookups

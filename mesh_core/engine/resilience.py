@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import psycopg
 
 from mesh_core.engine.intake import Batch
-from mesh_core.engine.folding import decision_in
+from mesh_core.engine.routing import decision_in
 from mesh_core.engine.transaction import Applied, Applier, Refused
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
@@ -71,7 +72,7 @@ def _groups(batches: Sequence[Batch], applier: Applier) -> list[list[Batch]]:
             ordinary.append(batch)
             continue
         edges = sorted({0, len(batch.items), *cuts, *(n + 1 for n in cuts)})
-        alone += [[batch.part(first, end)] for first, end in zip(edges, edges[1:], strict=False)]
+        alone += [[batch.part(first, end)] for first, end in pairwise(edges)]
     return ([ordinary] if ordinary else []) + alone
 
 

@@ -12,7 +12,8 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,9 +21,10 @@ import psycopg
 
 from mesh_core.engine.compiled import Key, parse_key
 from mesh_core.engine.errors import PlanChanged
-from mesh_core.engine.folding import Folding, Known, Router
+from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.intake import Batch, Tombstone
 from mesh_core.engine.release import Release, releases
+from mesh_core.engine.routing import Router
 from mesh_core.engine.rows import foreign_partition
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import checkpoints, held, lookups, versions
@@ -73,13 +75,10 @@ class Applier:
         """
         if not self._prepared:
             self.prepare()
-        with self.connection.transaction(), self.connection.cursor() as cursor:
-            return self.apply_within(cursor, batches, refused)
+        with _transaction(self.connection) as cursor:
+            return self._apply(cursor, batches, refused or {})
 
-    def apply_within(
-        self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused | None = None
-    ) -> Applied:
-        """Like `apply`, inside a transaction of the caller's."""
+    def _apply(self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused) -> Applied:
         release = releases(batches, self.router)
         mine = [batch.partition for batch in batches]
         locked = checkpoints.lock(cursor, {*mine, *release.targets}, self.build)
@@ -88,7 +87,7 @@ class Applier:
             raise PlanChanged
         release.load(self.connection, locked)
         with stage("fold"):
-            folding = self._fold(cursor, batches, release, locked, refused or {})
+            folding = self._fold(cursor, batches, release, locked, refused)
         written = self._write_entities(cursor, folding)
         with stage("views"):
             self._refresh_views(cursor, written)
@@ -283,6 +282,21 @@ class Applier:
         text = json.dumps(payload, separators=(",", ":"))
         # A listener re-reads the checkpoints anyway; too long a payload is left out.
         cursor.execute("SELECT pg_notify('mesh_positions', %s)", (text if len(text) < 7900 else "",))
+
+
+@contextmanager
+def _transaction(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[Any]]:
+    """BEGIN, and COMMIT as a stage of its own; ROLLBACK if anything is raised."""
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+        try:
+            yield cursor
+        except BaseException:
+            if not connection.broken:
+                cursor.execute("ROLLBACK")
+            raise
+        with stage("commit"):
+            cursor.execute("COMMIT")
 
 
 def _is_sequenced(item: Any) -> bool:

@@ -40,6 +40,7 @@ class Counts:
     parked: int = 0
 
     def add(self, outcome: str, count: int = 1) -> None:
+        """Count `count` more records under an outcome."""
         setattr(self, outcome, getattr(self, outcome) + count)
 
 
@@ -84,8 +85,8 @@ def take_over(
     connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
 ) -> dict[TopicPartition, Checkpoint]:
     """Raise the fence of these rows, so that whoever had them before cannot commit; the rows after it."""
-    with connection.cursor() as cursor:
-        lock(cursor, partitions, build)
+    with connection.transaction(), connection.cursor() as cursor:
+        lock(cursor, partitions, build)  # in order, which an UPDATE alone would not keep
         wanted = sorted(partitions)
         cursor.execute(
             'UPDATE mesh.checkpoints SET fence = fence + 1 WHERE build = %s AND (topic, "partition") IN '

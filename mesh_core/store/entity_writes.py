@@ -43,14 +43,17 @@ class EntityVersion:
 
     @property
     def staging(self) -> str:
+        """The session's table of rows to write, as an SQL name."""
         return quote(f"stage_{self.relation}")
 
     @property
     def cleared(self) -> str:
+        """The session's table of record keys whose rows are replaced, as an SQL name."""
         return quote(f"cleared_{self.relation}")
 
     @property
     def touched(self) -> str:
+        """The session's table of what was written, as an SQL name."""
         return quote(f"touched_{self.relation}")
 
     @cached_property
@@ -63,6 +66,7 @@ class EntityVersion:
 
     @cached_property
     def carried(self) -> tuple[str, ...]:
+        """Non-key columns whose old and new values the touched table carries."""
         return tuple(dict.fromkeys(column for node in self.nodes for column in node.carried))
 
     @cached_property
@@ -98,8 +102,10 @@ class EntityVersion:
                 copy.write_row(row)
 
     def write(self, cursor: psycopg.Cursor[Any], shape: Shape, number: int) -> int:
-        """Apply the staged rows of a shape; the count of rows written, less than staged if another
-        partition owns some of them."""
+        """Apply the staged rows of a shape; how many rows that wrote.
+
+        They are fewer than staged if another partition owns some of them.
+        """
         statement = self.statements.get(shape)
         if statement is None:
             statement = self.statements[shape] = self._statement(shape)

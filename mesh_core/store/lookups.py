@@ -45,6 +45,7 @@ def last_sequences(
 
 
 def write_sequences(cursor: psycopg.Cursor[Any], sequences: Mapping[tuple[int, str], int]) -> None:
+    """Remember the last sequence applied, by (version id, record key)."""
     cursor.executemany(
         "INSERT INTO mesh.sequences (version_id, record_key, sequence) VALUES (%s, %s, %s) "
         "ON CONFLICT (version_id, record_key) DO UPDATE SET sequence = excluded.sequence",
@@ -119,7 +120,7 @@ def write_event_index(cursor: psycopg.Cursor[Any], events: Iterable[IndexedEvent
         )
         for e in events
     ]
-    arrays = "text[], int[], bigint[], uuid[], text[], text[], text[], text[], timestamptz[]".split(", ")
+    arrays = ["text[]", "int[]", "bigint[]", "uuid[]", *["text[]"] * 4, "timestamptz[]"]
     cursor.execute(
         'INSERT INTO mesh.event_index (topic, "partition", "offset", workflow_id, service, entity, key, type, time) '
         f"SELECT * FROM unnest({', '.join(f'%s::{kind}' for kind in arrays)}) ON CONFLICT DO NOTHING",

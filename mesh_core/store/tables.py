@@ -31,6 +31,7 @@ def quote(name: str) -> str:
 
 
 def physical(relation: str) -> str:
+    """The SQL name of a version's table."""
     return f'{DATA}."{relation}"'
 
 
@@ -93,6 +94,7 @@ def drop_version(connection: psycopg.Connection, relation: str) -> None:
 
 
 def columns_sql(names: Iterable[str], prefix: str = "") -> str:
+    """Quoted names, separated by commas, each of the alias `prefix` if one is given."""
     dot = f"{prefix}." if prefix else ""
     return ", ".join(f"{dot}{quote(name)}" for name in names)
 

@@ -47,6 +47,7 @@ class Plan:
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
+        """Topics that feed the entities, sorted."""
         return tuple(sorted({version.model.topic for version in self.entities.values()}))
 
     def temporary_tables(self) -> Iterable[str]:

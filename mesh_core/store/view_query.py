@@ -39,6 +39,7 @@ class Tables:
     relations: Mapping[str, str]
 
     def table(self, entity: str) -> str:
+        """The SQL name of an entity's table."""
         return physical(self.relations[entity])
 
 
@@ -61,6 +62,7 @@ def view_select(view: ViewModel, tables: Tables, touched: str | None = None) -> 
 
 
 def equal(left: str, left_columns: tuple[str, ...], right: str, right_columns: tuple[str, ...]) -> str:
+    """The condition that columns of two aliases are equal, pair by pair."""
     pairs = zip(left_columns, right_columns, strict=True)
     return " AND ".join(f"{left}.{quote(a)} = {right}.{quote(b)}" for a, b in pairs)
 

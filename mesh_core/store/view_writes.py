@@ -30,13 +30,16 @@ class ViewVersion:
 
     @cached_property
     def nodes(self) -> Sequence[Node]:
+        """Every place in the tree where a row of an entity matters."""
         return tuple(nodes(self.model, self.tables))
 
     @property
     def keys(self) -> str:
+        """The session's table of touched root keys, as an SQL name."""
         return quote(f"keys_{self.relation}")
 
     def temporary_tables(self) -> Iterable[str]:
+        """CREATE statements of the session's tables, emptied at every commit."""
         root = self.tables.entities[self.model.root]
         columns = ", ".join(f"{quote(name)} {root.column(name).type.sql}" for name in self.model.key)
         yield f"CREATE TEMP TABLE IF NOT EXISTS {self.keys} ({columns}) ON COMMIT DELETE ROWS"

@@ -19,10 +19,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
 from mesh_core.engine.checking import check
-from mesh_core.engine.deploy import DeployReport, _Deployment
-from mesh_core.engine.folding import Router
+from mesh_core.engine.deploy import DeployReport, Deployment
 from mesh_core.engine.intake import Intake
 from mesh_core.engine.resilience import apply_resiliently
+from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Chunk, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
@@ -117,7 +117,7 @@ def engine(services: Any) -> Iterator[Engine]:
             with connection.transaction():
                 checkpoints.ensure(connection, facts.values())
             nothing_consumed_so_no_log = cast(Driver, None)
-            _Deployment(
+            Deployment(
                 connection, url, CATALOG, nothing_consumed_so_no_log, facts, DeployReport(), lambda line: None
             ).run()
             plan = versions.live_plan(connection)

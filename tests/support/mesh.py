@@ -19,9 +19,9 @@ from psycopg.rows import dict_row
 from mesh_core.emit.publisher import Publisher
 from mesh_core.engine.checking import check
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
-from mesh_core.engine.folding import Router
 from mesh_core.engine.intake import Intake
 from mesh_core.engine.projector import Projector
+from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
 from mesh_core.log import Delivered, Driver, Headers, KafkaConfig, Producer, TopicPartition, connect
 from mesh_core.model import Catalog, Event
@@ -145,6 +145,29 @@ class Mesh:
             cwd=ROOT,
             env=environment_of(self.settings) | {"MESH_LOG_LEVEL": "warning"},
         )
+
+    def wait_applied(self, *records: Delivered) -> None:
+        """Wait until a running projector has passed these records."""
+
+        def passed() -> bool:
+            at = checkpoints_of(self)
+            return all(at[record.partition] > record.offset for record in records)
+
+        wait_for(passed, what=f"applying {records}")
+
+    def wait_caught_up(self) -> None:
+        """Wait until a running projector has reached the end of the log as it is now."""
+        if "publisher" in self.__dict__:
+            self.publisher.flush()
+        parts = list(checkpoints_of(self))
+        with self.driver.consumer() as consumer:
+            ends = consumer.end_offsets(parts)
+
+        def reached() -> bool:
+            at = checkpoints_of(self)
+            return all(at[part] >= end for part, end in ends.items())
+
+        wait_for(reached, what="catching up")
 
     # ---- looking
 

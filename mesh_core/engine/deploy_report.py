@@ -1,0 +1,60 @@
+"""What a deploy is asked, and what it tells."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mesh_core.log.interface import Admin, TopicFacts
+from mesh_core.model.builtin import MESH_TOPIC
+from mesh_core.model.catalog import Catalog
+
+Change = Literal["new", "changed", "unchanged", "unused"]
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a deploy does to one entity or view."""
+
+    kind: Literal["entity", "view"]
+    name: str
+    change: Change
+    relation: str = ""
+    rows: int | None = None
+
+
+@dataclass
+class DeployReport:
+    """What a deploy did, and what it noticed of the topics."""
+
+    steps: list[Step] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was built."""
+        return any(step.change in ("new", "changed") for step in self.steps)
+
+
+@dataclass(frozen=True)
+class Topics:
+    """How topics are made that do not exist."""
+
+    partitions: int
+    replication: int
+
+
+def make_topics(
+    admin: Admin, catalog: Catalog, topics: Topics, report: DeployReport
+) -> dict[str, TopicFacts]:
+    """Create the topics that are missing, and look at them all; doubts about them go into the report."""
+    names = sorted({*catalog.topics, MESH_TOPIC})
+    facts = admin.describe(names)
+    for name in names:
+        if name not in facts:
+            admin.create_topic(name, topics.partitions, topics.replication)
+    facts = admin.describe(names)
+    report.warnings += [problem for name in names for problem in facts[name].problems()]
+    return facts

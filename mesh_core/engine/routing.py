@@ -1,0 +1,58 @@
+"""Where the events of every topic go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mesh_core.engine.compiled import Route, routes
+from mesh_core.engine.intake import Intake
+from mesh_core.model.builtin import MESH_TOPIC, DeadLetterDecided
+from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.lookups import Decision
+
+DECIDED = DeadLetterDecided.type
+
+
+@dataclass
+class Router:
+    """Where the events of every topic go, for one set of entity versions."""
+
+    versions: Mapping[str, EntityVersion]
+    intake: Intake
+    by_struct: dict[str, dict[type, Route]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for topic in self.intake.decoders:
+            known = routes(self.versions.values(), topic)
+            self.by_struct[topic] = {
+                struct: known.get(event_type, Route(event_type, (), False, False))
+                for struct, event_type in self.intake.struct_types(topic).items()
+            }
+
+    def route(self, topic: str, item: Any) -> Route | None:
+        """Where an event goes; None for what is no event of a contract."""
+        return self.by_struct[topic].get(type(item))
+
+    def of_topic(self, topic: str) -> list[EntityVersion]:
+        """The entity versions that a topic feeds."""
+        return [version for version in self.versions.values() if version.model.topic == topic]
+
+
+def decision_in(item: Any, router: Router) -> Decision | None:
+    """The decision on a dead letter that an event of mesh.events carries, if it carries one."""
+    route = router.by_struct[MESH_TOPIC].get(type(item))
+    if route is None or route.event_type != DECIDED:
+        return None
+    data = item.data
+    value = None if data.value is None else data.value.encode()
+    return Decision(
+        data.letter_topic,
+        data.letter_topic_id,
+        data.letter_partition,
+        data.letter_offset,
+        data.action,
+        value,
+        item.time,
+    )

@@ -1,0 +1,94 @@
+"""What one record came to: an outcome for each entity version, and how it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from mesh_core.store.held import HeldRow, Record
+
+STATUS_OUTCOME = {"dead": "dead_lettered", "parked": "parked"}
+SEVERITY = {"ignored": 0, "applied": 1, "parked": 2, "dead_lettered": 3}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of an event that is held."""
+
+    event_type: str | None
+    event_id: str | None
+    sequence: int | None
+
+
+BEHIND = ("behind", "An earlier event of this key is a dead letter.")
+
+
+@dataclass
+class Verdict:
+    """What a record came to, by version id (or ALL)."""
+
+    record: Record
+    outcomes: dict[int, str] = field(default_factory=dict)
+    held: list[tuple[int, Literal["dead", "parked"], tuple[str, str], Facts, bytes | None]] = field(
+        default_factory=list
+    )
+
+    def hold(
+        self,
+        version: int,
+        status: Literal["dead", "parked"],
+        why: tuple[str, str],
+        facts: Facts,
+        edited: bytes | None,
+    ) -> None:
+        """Hold the record for a version."""
+        self.outcomes[version] = STATUS_OUTCOME[status]
+        self.held.append((version, status, why, facts, edited))
+
+    @property
+    def worst(self) -> str:
+        """The outcome that the record counts under."""
+        return worst(self.outcomes.values())
+
+    @property
+    def otherwise(self) -> str:
+        """The worst outcome for versions that do not hold it."""
+        return worst(outcome for outcome in self.outcomes.values() if SEVERITY[outcome] < SEVERITY["parked"])
+
+    def holds(self, topic_id: str, counted: str) -> Iterator[HeldRow]:
+        """Rows of mesh.held_events for the versions that hold it."""
+        record = self.record
+        for version, status, (reason, detail), facts, edited in self.held:
+            yield HeldRow(
+                record.partition.topic,
+                record.partition.partition,
+                record.offset,
+                version,
+                topic_id,
+                status,
+                record.text_key,
+                reason,
+                storable(detail),
+                record.key,
+                record.value,
+                edited,
+                [(name, value.decode("latin-1")) for name, value in record.headers],
+                record.timestamp,
+                None if facts.event_type is None else storable(facts.event_type),
+                None if facts.event_id is None else storable(facts.event_id),
+                facts.sequence,
+                1,
+                self.otherwise,
+                counted,
+            )
+
+
+def worst(outcomes: Iterable[str]) -> str:
+    """The outcome that a record counts under, given what it came to for each entity."""
+    return max(outcomes, key=SEVERITY.__getitem__, default="ignored")
+
+
+def storable(text: str) -> str:
+    """Text from a record as Postgres can store it."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
