@@ -64,6 +64,7 @@ class Deployment:
     progress: Progress
 
     def run(self) -> None:
+        """Do it all. Raises DeployRefused before anything that serves is touched."""
         self._forget_interrupted()
         live = {(row.kind, row.name): row for row in versions.version_rows(self.connection, "live")}
         fresh = {

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_core.contracts.decoding import TopicDecoder
+from mesh_core.contracts.refusals import Refusal
 from mesh_core.log.cloudevents import structured_from_binary
+from mesh_core.log.errors import EnvelopeError
 from mesh_core.log.interface import Chunk, Headers
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
@@ -76,7 +78,10 @@ class Intake:
     def read(self, topic: str, value: bytes | None, headers: Headers = ()) -> Any:
         """What one record says."""
         if headers and value is not None:
-            value = structured_value(headers, value)
+            try:
+                value = structured_value(headers, value)
+            except EnvelopeError as error:
+                return Refusal("not_a_cloudevent", str(error))
         if value is None and topic in self.tombstones:
             return Tombstone()
         return self.decoders[topic].read(value)
@@ -94,7 +99,10 @@ class Intake:
 
 
 def structured_value(headers: Headers, value: bytes) -> bytes:
-    """The structured form of a record: a binary-mode CloudEvent has its attributes in headers."""
+    """The structured form of a record: a binary-mode CloudEvent has its attributes in headers.
+
+    Raises EnvelopeError where they cannot be read.
+    """
     if any(name == "ce_specversion" for name, _ in headers):
         return structured_from_binary(headers, value)
     return value

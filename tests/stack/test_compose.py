@@ -26,7 +26,7 @@ def ours(compose: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_it_runs_the_whole_system(compose: dict[str, Any]) -> None:
-    assert set(compose["services"]) == {"kafka", "postgres", "migrate", "deploy", "projector", "api"}
+    assert set(compose["services"]) == {"kafka", "postgres", "migrate", "deploy", "projector", "api", "door"}
     assert compose["services"]["kafka"]["image"].startswith("apache/kafka:4.")
     assert compose["services"]["postgres"]["image"] == "postgres:18"
 
