@@ -31,6 +31,7 @@ def test_a_topic_of_somebody_else_is_told_apart(
     client = KafkaAdminClient(bootstrap_servers=services.kafka_bootstrap_servers)
     configs = {"cleanup.policy": "compact,delete", "retention.ms": "1000", "retention.bytes": "2000"}
     client.create_topics({name: {"num_partitions": 1, "replication_factor": 1, "configs": configs}})
+    client.wait_for_topics([name])
     client.close()
     problems = admin.describe([name])[name].problems()
     assert len(problems) == 3

@@ -61,7 +61,11 @@ class KafkaPythonAdmin(Closing):
                 [ConfigResource(ConfigResourceType.TOPIC, topic["name"]) for topic in found],
                 config_filter="all",
             )
-        return {topic["name"]: _facts(topic, configs["topic"][topic["name"]]) for topic in found}
+        return {
+            topic["name"]: _facts(topic, known)
+            for topic in found
+            if (known := configs["topic"].get(topic["name"]))  # else it was deleted between the questions
+        }
 
     def delete_topic(self, name: str) -> None:
         """See `Admin.delete_topic`."""
