@@ -1,7 +1,8 @@
 """JSON Schema 2020-12 of contracts: it accepts what the decoder reads.
 
-Three things the decoder refuses have no place in it: what is too large, too deep or has too many digits, the
-characters that Postgres cannot store, and a whole number written with a point (`1.0`).
+Some things the decoder refuses have no place in it: what is too large, too deep or has too many digits, the
+characters that Postgres cannot store, and a whole number written with a point (`1.0`). Of texts it is a little
+stricter than the decoder, which also takes `1_000` for a Decimal and a UUID without dashes.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ def payload_check(contract: Contract) -> Check | None:
 
 def _object_check(fields: tuple[Field, ...]) -> Check | None:
     checks = [
-        (f".{field.name}", attrgetter(field.name), check, _is_needed(field))
+        (f".{field.name}", attrgetter(field.name), check, field.required and _refuses_null(field.type))
         for field in fields
         if (check := _check(field.type)) is not None
     ]
@@ -157,9 +157,9 @@ def _object_check(fields: tuple[Field, ...]) -> Check | None:
     return check_object
 
 
-def _is_needed(field: Field) -> bool:
+def _refuses_null(kind: FieldType) -> bool:
     """Whether null must be refused here: msgspec does it for all kinds but free JSON."""
-    return field.type.kind == "json" and field.required and not field.type.nullable
+    return kind.kind == "json" and not kind.nullable
 
 
 def _check(field: FieldType) -> Check | None:
@@ -175,15 +175,18 @@ def _check(field: FieldType) -> Check | None:
         case "list":
             assert field.item is not None
             inner = _check(field.item)
-            return None if inner is None else _list_check(inner)
+            return None if inner is None else _list_check(inner, _refuses_null(field.item))
         case _:
             return None
 
 
-def _list_check(check: Check) -> Check:
+def _list_check(check: Check, needed: bool) -> Check:
     def check_list(values: list[Any]) -> str | None:
         for index, value in enumerate(values):
-            if value is not None and (problem := check(value)) is not None:
+            if value is None:
+                if needed:
+                    return f"[{index}]{NULL}"
+            elif (problem := check(value)) is not None:
                 return f"[{index}]{problem}"
         return None
 

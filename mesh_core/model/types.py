@@ -191,15 +191,22 @@ def field_type(annotation: Any, metadata: tuple[Any, ...] = ()) -> FieldType:
         return FieldType(SCALARS[inner], nullable, constraints=limits)
     if inner is Any or inner is dict or get_origin(inner) is dict:
         return FieldType("json", nullable)
-    if get_origin(inner) in (list, tuple) and get_args(inner):
+    if get_origin(inner) is list or (get_origin(inner) is tuple and get_args(inner)[1:] == (...,)):
         return FieldType("list", nullable, item=field_type(get_args(inner)[0]), constraints=limits)
     if get_origin(inner) is Literal:
-        return FieldType("enum", nullable, values=get_args(inner))
+        return FieldType("enum", nullable, values=_choices(annotation, get_args(inner)))
     if isinstance(inner, type) and issubclass(inner, Enum):
-        return FieldType("enum", nullable, values=tuple(member.value for member in inner))
+        members = tuple(member.value for member in inner)
+        return FieldType("enum", nullable, values=_choices(annotation, members))
     if isinstance(inner, type) and issubclass(inner, BaseModel):
         return FieldType("object", nullable, fields=model_fields(inner))
     raise UnsupportedType(f"{annotation} has no place in an event or a table")
+
+
+def _choices(annotation: Any, values: tuple[Any, ...]) -> tuple[Any, ...]:
+    if {type(value) for value in values} not in ({str}, {int}):
+        raise UnsupportedType(f"{annotation} is a choice of other things than texts, or than whole numbers")
+    return values
 
 
 def model_fields(model: type[BaseModel]) -> tuple[Field, ...]:
@@ -239,6 +246,9 @@ def _constraints(metadata: tuple[Any, ...]) -> dict[str, Any]:
         for item in entries:
             for name in CONSTRAINTS:
                 value = getattr(item, name, None)
-                if value is not None:
-                    limits[name] = float(value) if isinstance(value, Decimal) else value
+                if value is None:
+                    continue
+                if not isinstance(value, int | float | str | Decimal):
+                    raise UnsupportedType(f"{name}={value!r} is not a limit that a contract can state")
+                limits[name] = float(value) if isinstance(value, Decimal) else value
     return limits

@@ -43,6 +43,7 @@ class Placed(Event, type="sales.order.placed.v1"):
     item: Item | None = None
     free: dict[str, Any] | None = None
     must: Any = None
+    anything: list[Any] = Field(default_factory=list)
     few: Annotated[int, Gt(0), Lt(10)] = 5
     code: Annotated[str, MinLen(1), MaxLen(3)] = "abc"
 
@@ -170,6 +171,7 @@ def test_what_is_left_out_is_the_default() -> None:
         (event(data={"free": {"a": 1}}).replace(b'"a": 1', b'"a": 1e2000'), "out_of_range", "$.data.free"),
         (event(data={"weight": 1}).replace(b'"weight": 1', b'"weight": 1e400'), "out_of_range", "range"),
         (event(Noted.type, data={"given": None}), "wrong_type", "$.data.given"),
+        (event(data={"anything": [1, None]}), "wrong_type", "$.data.anything[1]"),
     ],
 )
 def test_what_cannot_be_read_is_refused_with_its_reason(

@@ -28,7 +28,7 @@ def two_plans(draw: Any) -> tuple[Plan, Plan]:
 
 
 @given(plans())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_every_record_is_counted_once(plan: Plan) -> None:
     mesh = lived(plan)
     for (topic, partition), counts in mesh.counters.items():
@@ -39,7 +39,7 @@ def test_every_record_is_counted_once(plan: Plan) -> None:
 
 
 @given(two_plans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_rows_do_not_depend_on_the_way_they_were_delivered(both: tuple[Plan, Plan]) -> None:
     first, second = lived(both[0]), lived(both[1])
     assert first.rows == second.rows

@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import date
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import Ge
 
 from mesh_core.model import (
     Catalog,
@@ -230,6 +232,17 @@ EVENTS: list[tuple[Callable[[], Any], str]] = [
         "Said.thing_id: <class 'complex'> has no place in an event or a table. Use int, str",
     ),
     (lambda: event(thing_id=int | str), "Said.thing_id: int | str is a choice of types"),
+    (
+        lambda: event(thing_id=Literal[1, "a"]),
+        "is a choice of other things than texts, or than whole numbers",
+    ),
+    (lambda: event(thing_id=Literal[True]), "is a choice of other things than texts"),
+    (lambda: event(thing_id=tuple[int, str]), "Said.thing_id: tuple[int, str] has no place"),
+    (lambda: event(thing_id=set[int]), "Said.thing_id: set[int] has no place"),
+    (
+        lambda: event(thing_id=Annotated[date, Ge(date(2026, 1, 1))]),
+        "ge=datetime.date(2026, 1, 1) is not a limit that a contract can state",
+    ),
 ]
 
 VIEWS: list[tuple[Callable[[], Any], str]] = [
