@@ -8,7 +8,9 @@ from typing import Any, Generic, TypeVar, overload
 
 from mesh_core.model.entity import Entity
 from mesh_core.model.errors import DeclarationError
-from mesh_core.model.expressions import ColumnRef, Condition, Edge, Expr, KeyRef, Path, Rollup, RollupFunction
+from mesh_core.model.expressions import ColumnRef, Condition, Expr, KeyRef
+from mesh_core.model.paths import Edge, Path
+from mesh_core.model.rollups import Rollup, RollupFunction
 
 R = TypeVar("R", bound=Entity)  # where the edge starts
 C = TypeVar("C", bound=Entity)  # where it ends

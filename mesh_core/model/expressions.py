@@ -11,6 +11,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 from mesh_core.model.errors import DeclarationError
+from mesh_core.model.paths import Path
 from mesh_core.model.types import NUMBERS, ColumnType
 
 if TYPE_CHECKING:
@@ -20,27 +21,6 @@ E = TypeVar("E", bound="Entity")
 T_co = TypeVar("T_co", covariant=True)
 K = TypeVar("K")
 Number = int | Decimal | None
-
-EdgeKind = Literal["one", "many", "workflow"]
-RollupFunction = Literal["count", "sum", "min", "max", "latest", "list"]
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """How `target` is reached from `source` (names of entities, `service.entity`).
-
-    `one`: target_columns are target's key. `many`: source_columns are source's key. `workflow`: no columns,
-    the rows share a workflow.
-    """
-
-    kind: EdgeKind
-    source: str
-    source_columns: tuple[str, ...]
-    target: str
-    target_columns: tuple[str, ...]
-
-
-Path = tuple[Edge, ...]
 
 
 class Expr(Generic[E, T_co]):
@@ -208,8 +188,21 @@ def common_root(*parts: Expr[Any, Any]) -> str | None:
     return next(iter(roots), None)
 
 
+class TwoSided:
+    """What joins a left and a right expression."""
+
+    __slots__ = ()
+    left: Expr[Any, Any]
+    right: Expr[Any, Any]
+
+    @property
+    def root(self) -> str | None:
+        """The name of the entity that both sides start from; None for literals."""
+        return common_root(self.left, self.right)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
-class Arithmetic(Expr[E, Decimal]):
+class Arithmetic(TwoSided, Expr[E, Decimal]):
     """`left op right` on numbers."""
 
     op: Literal["+", "-", "*"]
@@ -226,18 +219,13 @@ class Arithmetic(Expr[E, Decimal]):
                 )
 
     @property
-    def root(self) -> str | None:
-        """The name of the entity that the expression starts from; None for a literal."""
-        return common_root(self.left, self.right)
-
-    @property
     def type(self) -> ColumnType:
         """What kind of column can hold the value, and whether it can be missing."""
         return ColumnType("numeric", self.left.type.nullable or self.right.type.nullable)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison(Condition[E]):
+class Comparison(TwoSided, Condition[E]):
     """`left op right`, unknown where either is missing."""
 
     op: Literal["=", "<>", "<", "<=", ">", ">="]
@@ -253,24 +241,14 @@ class Comparison(Condition[E]):
                 f"{self.left!r} is {left} and {self.right!r} is {right}; they cannot be compared."
             )
 
-    @property
-    def root(self) -> str | None:
-        """The name of the entity that the expression starts from; None for a literal."""
-        return common_root(self.left, self.right)
-
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Logical(Condition[E]):
+class Logical(TwoSided, Condition[E]):
     """`left and right` or `left or right`."""
 
     op: Literal["and", "or"]
     left: Condition[Any]
     right: Condition[Any]
-
-    @property
-    def root(self) -> str | None:
-        """The name of the entity that the expression starts from; None for a literal."""
-        return common_root(self.left, self.right)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -299,7 +277,7 @@ class NullTest(Condition[E]):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Coalesce(Expr[E, T_co]):
+class Coalesce(TwoSided, Expr[E, T_co]):
     """`left`, or `right` where there is none."""
 
     left: Expr[Any, Any]
@@ -312,65 +290,7 @@ class Coalesce(Expr[E, T_co]):
             raise DeclarationError(f"{self.left!r} is {left}, and the value instead is {right}.")
 
     @property
-    def root(self) -> str | None:
-        """The name of the entity that the expression starts from; None for a literal."""
-        return common_root(self.left, self.right)
-
-    @property
     def type(self) -> ColumnType:
         """What kind of column can hold the value, and whether it can be missing."""
         kind = self.right.type.kind if self.left.type.kind == "int" else self.left.type.kind
         return ColumnType(kind, self.right.type.nullable)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Rollup(Expr[E, T_co]):
-    """A value over the rows at the end of `path`, which has at least one `many` (or workflow) edge.
-
-    `argument`, `where` and `by` start from the last entity of the path. `by` orders `latest` and `list`;
-    ties are broken by the child's key.
-    """
-
-    path: Path
-    function: RollupFunction
-    argument: Expr[Any, Any] | None
-    where: Condition[Any] | None = None
-    by: tuple[Expr[Any, Any], ...] = ()
-    limit: int | None = None
-
-    def __post_init__(self) -> None:
-        child = self.path[-1].target
-        for part in (self.argument, self.where, *self.by):
-            if part is not None and part.root not in (None, child):
-                raise DeclarationError(f"{self.function} over {child} is given a value of {part.root}.")
-        if self.function == "sum" and self.argument is not None:
-            if self.argument.type.kind == "float":
-                raise DeclarationError(
-                    "A sum of floats is refused: it would depend on the order of its rows.",
-                    remedy="Declare the column as Decimal.",
-                )
-            if self.argument.type.kind not in NUMBERS:
-                raise DeclarationError(f"sum takes numbers, not {self.argument.type.kind}.")
-        if self.function in ("min", "max") and self.argument and self.argument.type.kind in ("bool", "json"):
-            raise DeclarationError(f"{self.function} does not order {self.argument.type.kind} values.")
-        if any(part.type.kind == "json" for part in self.by):
-            raise DeclarationError(f"{self.function} cannot order by a json column.")
-
-    @property
-    def root(self) -> str:
-        """The name of the entity that the expression starts from; None for a literal."""
-        return self.path[0].source
-
-    @property
-    def type(self) -> ColumnType:
-        """What kind of column can hold the value, and whether it can be missing."""
-        match self.function:
-            case "count":
-                return ColumnType("int")
-            case "sum":
-                return ColumnType("numeric")
-            case "list":
-                return ColumnType("json")
-            case _:
-                assert self.argument is not None
-                return self.argument.type.as_nullable()

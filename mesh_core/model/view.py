@@ -20,12 +20,12 @@ from mesh_core.model.expressions import (
     Logical,
     Negation,
     NullTest,
-    Path,
-    Rollup,
     literal,
 )
 from mesh_core.model.identifiers import name_problem
+from mesh_core.model.paths import Path
 from mesh_core.model.plain import expression_from_json, expression_to_json, path_from_json, path_to_json
+from mesh_core.model.rollups import Rollup
 from mesh_core.model.types import ColumnType, field_type
 
 R = TypeVar("R", bound=Entity)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from mesh_core.model.expressions import Edge, Path
+from mesh_core.model.paths import Edge, Path
 from mesh_core.model.view import ViewModel
 from mesh_core.store.tables import ENTRY, columns_sql, key_text_of, key_text_sql, quote
 from mesh_core.store.view_query import Tables, workflow_pairs

@@ -18,15 +18,14 @@ from mesh_core.model.expressions import (
     ColumnRef,
     Comparison,
     Condition,
-    Edge,
     Expr,
     Literal_,
     Logical,
     Negation,
     NullTest,
-    Path,
-    Rollup,
 )
+from mesh_core.model.paths import Edge, Path
+from mesh_core.model.rollups import Rollup
 from mesh_core.model.view import ViewModel
 from mesh_core.store.tables import ENTRY, columns_sql, key_text_sql, literal, physical, quote
 

@@ -18,15 +18,14 @@ from mesh_core.model.expressions import (
     Coalesce,
     ColumnRef,
     Comparison,
-    Edge,
     Expr,
     Literal_,
     Logical,
     Negation,
     NullTest,
-    Path,
-    Rollup,
 )
+from mesh_core.model.paths import Edge, Path
+from mesh_core.model.rollups import Rollup
 from mesh_core.model.view import ViewModel
 
 Row = Mapping[str, Any]
