@@ -287,15 +287,33 @@ def written(steps: Sequence[Step]) -> History:
     return History(tuple(writer.records), dict(writer.ends))
 
 
+def _plainly(said: st.SearchStrategy[Said]) -> st.SearchStrategy[Say]:
+    return st.builds(Say, said, st.just(False), st.none() | st.sampled_from(WORKFLOWS), st.none(), st.just(0))
+
+
+def _only(topic: str, field: str, key: Any, kind: str, types: Mapping[str, Any]) -> st.SearchStrategy[Say]:
+    return _plainly(_of(topic, field, (key,), {kind: types[kind]}))
+
+
+SETTLED: st.SearchStrategy[list[Step]] = st.tuples(
+    *(_only("crm.events", "customer_id", key, "crm.customer.saved.v1", _CRM) for key in CUSTOMERS),
+    *(_only("stock.events", "product_id", key, "stock.product.listed.v1", _STOCK) for key in PRODUCTS),
+    *(_only("sales.events", "order_id", key, "sales.order.placed.v1", _SALES) for key in ORDERS),
+).map(list)
+"""Customers, products and orders that are there, so that what follows has something to change."""
+
+
 def histories(max_steps: int = 40) -> st.SearchStrategy[History]:
-    """Histories of up to `max_steps` steps, two in three of all services, the others of one thing."""
+    """Histories of up to `max_steps` steps, two in three of all services, the others of one thing.
+
+    Half of them begin with everything in its place.
+    """
     kinds = st.sampled_from([*[WIDE_STEPS] * 2 * len(NARROW_STEPS), *NARROW_STEPS])
     # Asked for the length first, since lists tend to be short.
-    return (
-        st.tuples(st.integers(1, max_steps), kinds)
-        .flatmap(lambda both: st.lists(both[1], min_size=both[0], max_size=both[0]))
-        .map(written)
+    steps = st.tuples(st.integers(1, max_steps), kinds).flatmap(
+        lambda both: st.lists(both[1], min_size=both[0], max_size=both[0])
     )
+    return st.tuples(st.just([]) | SETTLED, steps).map(lambda both: written([*both[0], *both[1]]))
 
 
 Poll = tuple[Chunk, ...]
