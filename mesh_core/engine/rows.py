@@ -78,6 +78,9 @@ class EntityRows:
 
     def replace(self, record_key: Key, rows: Mapping[Key, Values], shape: Shape, partition: int) -> None:
         """Make `rows` all that there is of the record key (`each`)."""
+        before = self.cleared.get(record_key, partition)
+        if before != partition:
+            raise self._foreign(record_key, before, partition)
         for key in self._by_record.pop(record_key, ()):
             del self.rows[key]
         self.cleared[record_key] = partition

@@ -226,8 +226,9 @@ class Applier:
             with stage("copy"):
                 version.copy(cursor, rows.staged(numbers))
             with stage("entities"):
-                if rows.cleared:
-                    version.clear(cursor, rows.cleared)
+                if rows.cleared and (stranger := version.clear(cursor, rows.cleared)) is not None:
+                    key, ours, theirs = stranger
+                    raise foreign_partition(version, key, theirs, ours)
                 expected: dict[Shape, int] = {}
                 for shape, _, _ in rows.rows.values():
                     expected[shape] = expected.get(shape, 0) + 1

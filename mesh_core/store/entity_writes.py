@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -81,7 +81,8 @@ class EntityVersion:
         yield _temporary(self.staging, [*columns, "_partition int4", "_shape int4"])
         if len(model.record_key) < len(model.key):
             yield _temporary(
-                self.cleared, [f"{quote(c)} {model.column(c).type.sql}" for c in model.record_key]
+                self.cleared,
+                [*(f"{quote(c)} {model.column(c).type.sql}" for c in model.record_key), "_partition int4"],
             )
         if self.nodes:
             keys = [f"{quote(name)} {model.column(name).type.sql}" for name in model.key]
@@ -122,20 +123,33 @@ class EntityVersion:
         assert row is not None
         return tuple(row[:-2]), row[-2], row[-1]
 
-    def clear(self, cursor: psycopg.Cursor[Any], record_keys: Iterable[Sequence[Any]]) -> None:
-        """Remove the rows of these record keys that are not staged anew (`each`)."""
+    def clear(
+        self, cursor: psycopg.Cursor[Any], record_keys: Mapping[tuple[Any, ...], int]
+    ) -> tuple[tuple[Any, ...], int, int] | None:
+        """Remove the rows of these record keys that are not staged anew (`each`).
+
+        `record_keys` have the partition that they came from. The answer, as of `foreign`, is a row that
+        another partition owns, if there is one; nothing must be committed then.
+        """
         with cursor.copy(f"COPY {self.cleared} FROM STDIN (FORMAT binary)") as copy:
-            copy.set_types([self.model.column(name).type.sql for name in self.model.record_key])
-            for record_key in record_keys:
-                copy.write_row(record_key)
+            copy.set_types([*(self.model.column(name).type.sql for name in self.model.record_key), "int4"])
+            for record_key, partition in record_keys.items():
+                copy.write_row([*record_key, partition])
+        matching = f"{physical(self.relation)} t {{}} {self.cleared} c {{}} {self._match('t', 'c', self.model.record_key)}"
+        stranger = cursor.execute(
+            f"SELECT {columns_sql(self.model.key, 't')}, c._partition, t._partition "
+            f"FROM {matching.format('JOIN', 'ON')} AND t._partition <> c._partition LIMIT 1"
+        ).fetchone()
+        if stranger is not None:
+            return tuple(stranger[:-2]), stranger[-2], stranger[-1]
         cursor.execute(
             self._recorded(
-                f"DELETE FROM {physical(self.relation)} t USING {self.cleared} c "
-                f"WHERE {self._match('t', 'c', self.model.record_key)} AND NOT EXISTS "
+                f"DELETE FROM {matching.format('USING', 'WHERE')} AND NOT EXISTS "
                 f"(SELECT FROM {self.staging} s WHERE {self._match('s', 't', self.model.key)} "
                 f"AND s._shape >= 0)"
             )
         )
+        return None
 
     def _statement(self, shape: Shape) -> str:
         model, table = self.model, physical(self.relation)
