@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
-from mesh_core.store.held import HeldRow, Record
+from mesh_core.store.held import HeldRow, Record, text_of_headers
 
 STATUS_OUTCOME = {"dead": "dead_lettered", "parked": "parked"}
 SEVERITY = {"ignored": 0, "applied": 1, "parked": 2, "dead_lettered": 3}
@@ -73,7 +73,7 @@ class Verdict:
                 record.key,
                 record.value,
                 edited,
-                [(name, value.decode("latin-1")) for name, value in record.headers],
+                text_of_headers(record.headers),
                 record.timestamp,
                 None if facts.event_type is None else storable(facts.event_type),
                 None if facts.event_id is None else storable(facts.event_id),

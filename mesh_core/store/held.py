@@ -41,6 +41,30 @@ class Record:
         return text.replace("\x00", "\\x00")
 
 
+def text_of_headers(headers: Headers) -> list[tuple[str, str | None]]:
+    """Headers as text that jsonb can store, readable where they are: what is no printable ASCII is escaped."""
+    return [
+        (_escaped(name), _escaped(value.decode("latin-1")) if value is not None else None)
+        for name, value in headers
+    ]
+
+
+def headers_of_text(headers: Sequence[tuple[str, str | None]]) -> Headers:
+    """What `text_of_headers` was given."""
+    return [
+        (_unescaped(name), _unescaped(value).encode("latin-1") if value is not None else None)  # type: ignore[misc]
+        for name, value in headers
+    ]
+
+
+def _escaped(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")
+
+
+def _unescaped(text: str) -> str:
+    return text.encode("ascii").decode("unicode_escape")
+
+
 @dataclass(frozen=True, slots=True)
 class HeldRow:
     """A row of mesh.held_events.
@@ -62,7 +86,7 @@ class HeldRow:
     key: bytes | None
     value: bytes | None
     edited: bytes | None
-    headers: Sequence[tuple[str, str]]
+    headers: Sequence[tuple[str, str | None]]
     timestamp: int
     event_type: str | None
     event_id: str | None
@@ -90,7 +114,7 @@ class HeldRow:
             self.timestamp,
             self.key,
             self.value,
-            [(name, value.encode("latin-1")) for name, value in self.headers],
+            headers_of_text(self.headers),
         )
 
 
