@@ -51,6 +51,8 @@ class Mesh:
     settings: Settings
     catalog: Catalog
     partitions: int = 3
+    running: Running | None = None
+    """The projector in this process, if one runs."""
 
     @property
     def database_url(self) -> str:
@@ -133,9 +135,11 @@ class Mesh:
         """A projector that runs in a thread of its own; stopped afterwards, its error raised."""
         running = Running(Projector(self.settings, self.database_url, self.driver))
         running.thread.start()
+        self.running = running
         try:
             yield running
         finally:
+            self.running = None
             running.stop()
 
     def spawn(self) -> subprocess.Popen[bytes]:
@@ -150,6 +154,7 @@ class Mesh:
         """Wait until a running projector has passed these records."""
 
         def passed() -> bool:
+            self._raise_of_running()
             at = checkpoints_of(self)
             return all(at[record.partition] > record.offset for record in records)
 
@@ -164,10 +169,15 @@ class Mesh:
             ends = consumer.end_offsets(parts)
 
         def reached() -> bool:
+            self._raise_of_running()
             at = checkpoints_of(self)
             return all(at[part] >= end for part, end in ends.items())
 
         wait_for(reached, what="catching up")
+
+    def _raise_of_running(self) -> None:
+        if self.running is not None and self.running.error is not None:
+            raise self.running.error
 
     # ---- looking
 
