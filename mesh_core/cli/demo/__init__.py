@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mesh_core.cli.demo import display
 from mesh_core.cli.output import print_table
 from mesh_core.errors import MeshError
 
@@ -73,7 +72,7 @@ class _Demo:
 
     def run(self) -> None:
         """Bring all up, show it, then check it or wait for Ctrl-C. Raises MeshError."""
-        from mesh_core.cli.demo import preparation
+        from mesh_core.cli.demo import display, preparation
         from mesh_core.cli.demo.processes import Child, end_leftovers
 
         end_leftovers(self.folder)

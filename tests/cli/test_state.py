@@ -1,0 +1,113 @@
+"""`mesh migrate`, `deploy`, `status`, `check`, `workflow`: what is deployed, how it is, whether it is right."""
+
+from __future__ import annotations
+
+import psycopg
+
+from tests.cli.conftest import Mesh
+from tests.cli.domain import TOPIC, WORKFLOW, added, lines, sold
+
+
+def test_from_nothing_to_rows_that_are_right(mesh: Mesh) -> None:
+    before = mesh("status")
+    assert before.status == 3
+    assert "mesh migrate" in before.err
+    assert mesh("check").status == 3
+
+    assert mesh("migrate").status == 0
+    assert mesh("migrate").status == 0
+    first = mesh("deploy", "--json").json
+    assert first["changed"]
+    assert {(s["kind"], s["name"]) for s in first["steps"] if s["change"] == "new"} >= {
+        ("view", "shop_overview")
+    }
+    assert not mesh("deploy", "--json").json["changed"]
+
+    mesh.publish(lines(added(1), sold(1, 1, 2)))
+    behind = mesh("status", "--json")
+    assert behind.status == 0
+    view = next(v for v in behind.json["versions"] if v["name"] == "shop_overview")
+    assert (view["state"], view["number"], view["lag_events"]) == ("live", 1, 2)
+    assert view["lag_seconds"] > 0
+    assert sum(row["lag_events"] for row in behind.json["partitions"]) == 2
+
+    mesh.project()
+    caught_up = mesh("status", "--json").json
+    topic = next(t for t in caught_up["topics"] if t["topic"] == TOPIC)
+    assert (topic["consumed"], topic["applied"], topic["lag_events"], topic["lag_seconds"]) == (2, 2, 0, 0.0)
+    text = mesh("status", "--partitions")
+    assert (text.status, "no dead letters" in text.out) == (0, True)
+
+    right = mesh("check", "shop_overview", "--json")
+    assert right.status == 0
+    assert [(r["view"], r["rows"], r["clean"]) for r in right.json] == [("shop_overview", 1, True)]
+
+
+def test_check_finds_a_wrong_row_and_names_it(mesh: Mesh) -> None:
+    mesh.deployed()
+    mesh.publish(lines(added(1), added(2)))
+    mesh.project()
+    with psycopg.connect(mesh.surroundings.database_url) as connection:
+        connection.execute("UPDATE data.shop_overview__1 SET name = 'else' WHERE item_id = 2")
+    done = mesh("check", "--json")
+    assert done.status == 1
+    assert [(r["different"], r["samples"]) for r in done.json] == [(1, [[2]])]
+    assert mesh("check", "no_such_view").status == 2
+
+
+def test_status_tells_why_a_topic_is_halted(mesh: Mesh) -> None:
+    mesh.deployed()
+    with psycopg.connect(mesh.surroundings.database_url) as connection:
+        connection.execute(
+            "UPDATE mesh.checkpoints SET halted_reason = 'It was cut.' WHERE topic = %s", (TOPIC,)
+        )
+    done = mesh("status", "--json")
+    assert done.status == 1
+    stale = {v["name"]: v["stale"] for v in done.json["versions"]}
+    assert (stale["shop_overview"], stale["mesh.workflow"]) == ("It was cut.", None)
+
+
+def test_without_kafka_status_shows_the_rest(mesh: Mesh) -> None:
+    mesh.deployed()
+    mesh.monkeypatch.setenv("MESH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")
+    done = mesh("status", "--json")
+    assert done.status == 3
+    assert {t["lag_events"] for t in done.json["topics"]} == {None}
+    assert "127.0.0.1:1" in done.err
+    assert mesh("deploy").status == 3
+    assert mesh("events", "publish", "-", stdin=lines(added(1))).status == 3
+
+
+def test_without_postgres_commands_say_so_in_one_line(mesh: Mesh) -> None:
+    mesh.monkeypatch.setenv("MESH_DATABASE_URL", "postgresql://mesh:geheim@127.0.0.1:1/mesh")
+    for command in (["status"], ["migrate"], ["deploy"], ["check"], ["dead-letters", "list"]):
+        done = mesh(*command)
+        assert done.status == 3, command
+        assert done.err.startswith("mesh: Postgres")
+        assert done.err.count("\n") == 1
+        assert "geheim" not in done.err
+
+
+def test_settings_are_shown_without_their_secrets(mesh: Mesh) -> None:
+    mesh.monkeypatch.setenv("MESH_DATABASE_URL", "postgresql://mesh:geheim@127.0.0.1:1/mesh")
+    for arguments in (["status", "--settings"], ["status", "--settings", "--json"]):
+        done = mesh(*arguments)
+        assert done.status == 0
+        assert "MESH_DATABASE_URL" in done.out
+        assert "geheim" not in done.out
+
+
+def test_a_workflow_with_its_entries_and_its_timeline(mesh: Mesh) -> None:
+    mesh.deployed()
+    mesh.publish(lines(added(1, workflowid=WORKFLOW), sold(7, 1, workflowid=WORKFLOW), sold(8, 1)))
+    mesh.project()
+    found = mesh("workflow", WORKFLOW, "--json")
+    assert found.status == 0, found.err
+    assert [(e["service"], e["entity"], e["key"]) for e in found.json["entries"]] == [
+        ("shop", "item", "1"),
+        ("shop", "sale", "7"),
+    ]
+    assert sorted(e["type"] for e in found.json["timeline"]) == ["shop.item.added.v1", "shop.sale.made.v1"]
+    assert "shop.sale.made.v1" in mesh("workflow", WORKFLOW).out
+    assert mesh("workflow", "0198a000-0000-7000-8000-00000000ffff").status == 1
+    assert mesh("workflow", "not-a-uuid").status == 2
