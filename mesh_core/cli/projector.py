@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -37,6 +38,9 @@ def projector() -> None:
     _on_signals(running, stopping)
     server = _serve(mesh, running)
     try:
+        # A batch is many small objects that live until its commit; collecting among them finds nothing.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 100)
         if _kafka_answers(mesh, stopping):
             running.run()
     except Exception:

@@ -96,7 +96,7 @@ def test_the_sample_events_make_the_overview(projected: Projected) -> None:
     """Delivered twice, they make the same rows."""
     mesh = projected("projections.DOMAIN", history="history.jsonl", times=2)
     rows = mesh.rows("DOMAIN_overview", "item_id", "name", "sale_count", "units_sold")
-    assert rows == [(1, "Teapot", 2, 3), (2, "Cup", 0, None)]
+    assert rows == [(1, "Teapot", 2, 3), (2, "Cup", 0, 0)]
 '''
 
 _HISTORY = "".join(

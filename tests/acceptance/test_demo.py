@@ -29,9 +29,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
 def test_it_serves_what_the_files_say_then_stops_all_and_runs_again(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    first = subprocess.run(
-        [*COMMAND, "--exit"], env=environment, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    first = run(environment, "--exit")
     assert first.returncode == 0, first.stdout + first.stderr
     for told in ("Vins et alcools Chevalier", "1265793.0395", "published 3518 events", "every row is right"):
         assert told in first.stdout
@@ -47,21 +45,24 @@ def test_it_serves_what_the_files_say_then_stops_all_and_runs_again(
             assert "the events are in the log already" in said
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/v1/views/order_overview/10248") as answer:
                 assert b'"total":440.00' in answer.read().replace(b": ", b":")
-            taken = subprocess.run(
-                [*COMMAND, "--port", str(port)],
-                env=environment,
-                cwd=ROOT,
-                capture_output=True,
-                text=True,
-                check=False,
+            second = run(environment)
+            with_port_taken = run(
+                environment | {"MESH_STACK_DIR": str(tmp_path / "else")}, "--port", str(port)
             )
             again.send_signal(signal.SIGINT)
             assert again.wait(30) == 0
         finally:
             again.kill()
-    assert taken.returncode == 3
-    assert f"mesh demo --port {port + 1}" in taken.stderr
+    assert second.returncode == 1
+    assert "A demo is running already" in second.stderr
+    assert with_port_taken.returncode == 3
+    assert f"mesh demo --port {port + 1}" in with_port_taken.stderr
     assert not any(service.running for service in stack.status(tmp_path))
+
+
+def run(environment: dict[str, str], *options: str) -> subprocess.CompletedProcess[str]:
+    command = [*COMMAND, *options]
+    return subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
 def until(process: subprocess.Popen[str], line: str) -> str:

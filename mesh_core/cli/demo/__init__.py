@@ -73,9 +73,9 @@ class _Demo:
     def run(self) -> None:
         """Bring all up, show it, then check it or wait for Ctrl-C. Raises MeshError."""
         from mesh_core.cli.demo import display, preparation
-        from mesh_core.cli.demo.processes import Child, end_leftovers
+        from mesh_core.cli.demo.processes import Child, only_demo
 
-        end_leftovers(self.folder)
+        self.running.enter_context(only_demo(self.folder))
         port = self._free_port()
         self._say("starting what does not run of Kafka and Postgres")
         mesh, stops = preparation.start_services(self.settings)

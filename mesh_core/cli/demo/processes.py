@@ -6,16 +6,22 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from mesh_core.errors import MeshError
-from mesh_core.stack import processes
+from mesh_core.stack import StackBusy, processes
 from mesh_core.stack.files import last_lines
+from mesh_core.stack.locks import exclusive
 
 
 class ProcessEnded(MeshError):
     """A process of the demo ended."""
+
+
+class DemoRunning(MeshError):
+    """A demo is running already on this stack."""
 
 
 class Child:
@@ -58,11 +64,21 @@ class Child:
             )
 
 
-def end_leftovers(folder: Path) -> None:
-    """Ends what a killed demo has left running, so that its ports are free."""
-    for log in folder.glob("*.log"):
-        if (orphan := processes.find(_marker(log))) is not None:
-            processes.end(orphan, signal.SIGTERM, 5.0)
+@contextmanager
+def only_demo(folder: Path) -> Iterator[None]:
+    """Sees to it that no other demo uses this folder; ends what a killed one has left running.
+
+    Raises DemoRunning.
+    """
+    with ExitStack() as held:
+        try:
+            held.enter_context(exclusive(folder / "lock", timeout_seconds=0))
+        except StackBusy:
+            raise DemoRunning(remedy="Use it, or end it with Ctrl-C in its terminal.") from None
+        for log in folder.glob("*.log"):
+            if (orphan := processes.find(_marker(log))) is not None:
+                processes.end(orphan, signal.SIGTERM, 5.0)
+        yield
 
 
 def _marker(log: Path) -> str:
