@@ -1,0 +1,312 @@
+"""Deploys: what differs is built beside what serves, and takes its place in one step."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+
+from mesh_core.engine.deploy import DeployReport, Topics, deploy
+from mesh_core.engine.errors import DeployRefused
+from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, many, patch, upsert
+from mesh_core.settings import Settings
+from tests.support.mesh import Mesh, wait_for
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+class ClientSaved(Event, type="desk.client.saved.v1"):
+    client_id: str
+    name: str
+    city: str | None = None
+
+
+class ClientGone(Event, type="desk.client.gone.v1"):
+    client_id: str
+
+
+class TicketOpened(Event, type="desk.ticket.opened.v1"):
+    ticket_id: int
+    client_id: str
+    cost: Decimal
+
+
+class TicketMoved(Event, type="desk.ticket.moved.v1"):
+    ticket_id: int
+    client_id: str
+
+
+class Ticket(Entity, service="desk"):
+    ticket_id: Key[int]
+    client_id: Col[str]
+    cost: Col[Decimal]
+    folds = upsert(TicketOpened), patch(TicketMoved)
+
+
+class ToolBought(Event, type="shed.tool.bought.v1"):
+    tool_id: int
+    name: str
+
+
+class Tool(Entity, service="shed"):
+    tool_id: Key[int]
+    name: Col[str]
+    folds = upsert(ToolBought)
+
+
+def client(doc: str = "", *, with_city: bool = False) -> type[Entity]:
+    """The entity as first declared, or as changed later."""
+    if with_city:
+
+        class Changed(Entity, service="desk", name="client"):
+            client_id: Key[str]
+            name: Col[str]
+            city: Col[str | None]
+            saves: Col[int]
+            folds = upsert(ClientSaved, saves=add(1, window=10_000)), delete(ClientGone)
+
+        return Changed
+
+    class First(Entity, service="desk", name="client"):
+        __doc__ = doc
+        client_id: Key[str]
+        name: Col[str]
+        folds = upsert(ClientSaved), delete(ClientGone)
+
+    return First
+
+
+def catalog(*, sums: bool = False, with_city: bool = False, doc: str = "", tools: bool = False) -> Catalog:
+    declared: Any = client(doc, with_city=with_city)
+    tickets = many(Ticket.client_id, declared.client_id)
+    columns = {"client_id": declared.client_id, "name": declared.name, "tickets": tickets.count()}
+    if sums:
+        columns["cost"] = tickets.sum(Ticket.cost)
+    if with_city:
+        columns |= {"city": declared.city, "saves": declared.saves}
+    views: list[Any] = [View("client_overview", declared, doc=doc, **columns)]
+    entities: list[Any] = [declared, Ticket]
+    if tools:
+        entities.append(Tool)
+        views.append(View("tool_list", Tool, tool_id=Tool.tool_id, name=Tool.name))
+    return Catalog.of(entities=entities, views=views)
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Any:
+    mesh = Mesh(settings, catalog())
+    mesh.deploy()
+    say(mesh, range(20))
+    mesh.project()
+    yield mesh
+    mesh.close()
+
+
+def say(mesh: Mesh, turns: Sequence[int]) -> None:
+    for turn in turns:
+        key = f"C{turn % 5}"
+        mesh.publish(ClientSaved(client_id=key, name=f"name {turn}", city="Rome"), key)
+        mesh.publish(TicketOpened(ticket_id=turn, client_id=key, cost=Decimal("1.5")), turn)
+        mesh.publish(TicketMoved(ticket_id=turn, client_id=f"C{turn % 3}"), turn)
+
+
+def changes(report: DeployReport) -> dict[str, str]:
+    return {step.name: step.change for step in report.steps if step.change != "unchanged"}
+
+
+def relations(mesh: Mesh) -> dict[str, int]:
+    """Physical tables by their ids in Postgres: a table that was made anew has another."""
+    return dict(
+        mesh.query(
+            "SELECT relname, oid::bigint FROM pg_class WHERE relnamespace = 'data'::regnamespace AND relkind = 'r'"
+        )
+    )
+
+
+def test_deploying_the_same_again_changes_nothing(desk: Mesh) -> None:
+    before = relations(desk), desk.rows("client_overview")
+    assert changes(desk.deploy(catalog())) == {}
+    assert (relations(desk), desk.rows("client_overview")) == before
+
+
+def test_documentation_rebuilds_nothing(desk: Mesh) -> None:
+    before = relations(desk)
+    assert changes(desk.deploy(catalog(doc="Now with a word about it."))) == {}
+    assert relations(desk) == before
+
+
+def test_a_changed_view_is_computed_from_entities_that_stay(desk: Mesh) -> None:
+    before = relations(desk)
+    assert changes(desk.deploy(catalog(sums=True))) == {"client_overview": "changed"}
+    assert desk.rows("client_overview")["C1"] == {
+        "client_id": "C1",
+        "name": "name 16",
+        "tickets": 7,
+        "cost": Decimal("10.5"),
+    }
+    after = relations(desk)
+    assert {name: after.get(name) for name in before if not name.startswith("client_overview")} == {
+        name: oid for name, oid in before.items() if not name.startswith("client_overview")
+    }
+    desk.assert_sound()
+
+
+def test_a_changed_entity_is_replayed_from_the_log(desk: Mesh) -> None:
+    assert changes(desk.deploy(catalog(with_city=True))) == {
+        "desk.client": "changed",
+        "client_overview": "changed",
+    }
+    row = desk.rows("client_overview")["C1"]
+    assert (row["city"], row["saves"], row["tickets"]) == ("Rome", 4, 7)
+    assert desk.outcomes().consumed == 60, "a replay counts nothing twice"
+    desk.assert_sound()
+
+
+def test_deploys_while_events_flow(desk: Mesh) -> None:
+    """A running projector goes on with each new plan, and no event is missed or doubled."""
+    stopping = threading.Event()
+    turns = iter(range(20, 100_000))
+    count = 20
+
+    def flow() -> None:
+        nonlocal count
+        while not stopping.wait(0.005):
+            say(desk, [next(turns)])
+            count += 1
+
+    flowing = threading.Thread(target=flow, daemon=True)
+    with desk.projecting():
+        flowing.start()
+        for changed in (
+            catalog(sums=True),
+            catalog(sums=True, with_city=True),
+            catalog(with_city=True, tools=True),
+        ):
+            at = desk.outcomes().consumed
+            desk.deploy(changed)
+            wait_for(lambda at=at: desk.outcomes().consumed > at + 30, what="going on")  # type: ignore[misc]
+        desk.publish(ToolBought(tool_id=1, name="saw"), 1)
+        stopping.set()
+        flowing.join(10)
+        desk.wait_caught_up()
+    assert desk.rows("tool_list")[1]["name"] == "saw"
+    assert sum(row["saves"] for row in desk.rows("client_overview").values()) == count
+    assert sum(row["tickets"] for row in desk.rows("client_overview").values()) == count
+    desk.assert_sound()
+
+
+def test_an_idle_projector_hears_of_new_topics(desk: Mesh) -> None:
+    with desk.projecting():
+        desk.wait_caught_up()
+        desk.deploy(catalog(tools=True))
+        desk.publish(ToolBought(tool_id=1, name="saw"), 1)
+        desk.publisher.flush()
+        wait_for(lambda: 1 in desk.rows("tool_list"), what="reading the new topic")
+
+
+class PowerCut(Exception):
+    pass
+
+
+@pytest.mark.parametrize("step", ["replaying", "computing"])
+def test_an_interrupted_deploy_leaves_what_serves(desk: Mesh, step: str) -> None:
+    before = relations(desk), desk.rows("client_overview")
+
+    def progress(line: str) -> None:
+        if line.startswith(step):
+            raise PowerCut
+
+    with pytest.raises(PowerCut):
+        deploy(desk.database_url, catalog(with_city=True), desk.driver, Topics(3, 1), progress)
+    assert desk.rows("client_overview") == before[1]
+    say(desk, [20])
+    desk.project()
+    assert desk.rows("client_overview")["C0"]["name"] == "name 20"
+
+    desk.deploy(catalog(with_city=True))
+    assert desk.rows("client_overview")["C0"]["saves"] == 5
+    assert desk.query("SELECT count(*) FROM mesh.versions WHERE state = 'building'") == [(0,)]
+    assert set(relations(desk)) == {row[0] for row in desk.query("SELECT relation FROM mesh.versions")}
+    desk.assert_sound()
+
+
+def test_two_deploys_at_once_follow_one_another(settings: Settings) -> None:
+    mesh = Mesh(settings, catalog())
+    errors: list[BaseException] = []
+    reports: list[DeployReport] = []
+
+    def run() -> None:
+        try:
+            reports.append(mesh.deploy())
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert errors == []
+    assert sorted(report.changed for report in reports) == [False, False, True]
+    mesh.close()
+
+
+def test_dead_letters_of_a_replayed_entity_keep_their_decisions(desk: Mesh) -> None:
+    key, topic = b"C1", "desk.events"
+    bad = desk.send(topic, key, b"{")
+    desk.publish(ClientSaved(client_id="C1", name="waits"), "C1")
+    desk.project()
+    assert desk.rows("client_overview")["C1"]["name"] == "name 16"
+    desk.deploy(catalog(with_city=True))
+    assert desk.rows("client_overview")["C1"]["name"] == "name 16", "it still waits"
+    desk.decide(bad, "discard")
+    desk.project()
+    assert desk.rows("client_overview")["C1"]["name"] == "waits"
+    desk.deploy(catalog())
+    assert desk.rows("client_overview")["C1"]["name"] == "waits", "and the next build knows"
+    desk.assert_sound()
+
+
+def test_a_build_without_its_history_is_refused(desk: Mesh) -> None:
+    from confluent_kafka import TopicPartition as ForeignPartition
+    from confluent_kafka.admin import AdminClient
+
+    assert desk.settings.kafka_bootstrap_servers is not None
+    admin = AdminClient({"bootstrap.servers": desk.settings.kafka_bootstrap_servers})
+    for future in admin.delete_records([ForeignPartition("desk.events", 0, 2)]).values():
+        future.result(10)
+    before = desk.rows("client_overview")
+    with pytest.raises(DeployRefused, match="no longer has its beginning"):
+        desk.deploy(catalog(with_city=True))
+    assert desk.rows("client_overview") == before
+
+
+def test_readers_see_one_version_or_the_other(desk: Mesh) -> None:
+    """Whoever reads by the stable name, never half a build and never nothing."""
+    seen: set[tuple[str, ...]] = set()
+    wrong: list[object] = []
+    stopping = threading.Event()
+
+    def read() -> None:
+        with psycopg.connect(desk.database_url, autocommit=True, prepare_threshold=None) as reader:
+            while not stopping.is_set():
+                cursor = reader.execute("SELECT * FROM read.client_overview")
+                rows = cursor.fetchall()
+                assert cursor.description is not None
+                seen.add(tuple(column.name for column in cursor.description))
+                if len(rows) != 5:
+                    wrong.append(rows)
+
+    reading = threading.Thread(target=read, daemon=True)
+    reading.start()
+    for turn in range(4):
+        desk.deploy(catalog(sums=turn % 2 == 0))
+    stopping.set()
+    reading.join(10)
+    assert not wrong
+    assert len(seen) == 2
