@@ -103,7 +103,11 @@ class Settings(BaseSettings):
     projector_batch_min: int = Field(
         500, ge=1, description="Smallest bound on records in a transaction; it grows from here with the lag."
     )
-    projector_batch_max: int = Field(100_000, ge=1, description="Most records in one transaction.")
+    projector_batch_max: int = Field(
+        20_000,
+        ge=1,
+        description="Most records in one transaction; more of them gain little, and take memory.",
+    )
     projector_poll_seconds: float = Field(
         0.5, gt=0, le=60, description="Longest that a poll waits for records."
     )

@@ -250,6 +250,7 @@ class Projector:
         self._gatherer.forget(partitions)
         for partition, row in found.items():
             self._positions[partition], self._fences[partition] = row.next_offset, row.fence
+        self._next_check = time.monotonic() + CHECK_SECONDS  # all that a check asks has just been asked
         metrics.REBALANCES.labels("assigned").inc()
         log.info("assigned", partitions=[str(partition) for partition in sorted(partitions)])
         return {p: self._start(p, starts, ends) for p in partitions}

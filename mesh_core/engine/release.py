@@ -94,7 +94,8 @@ class Release:
                 row = rows.pop(0)
                 found[row.place] = self._released(folding, row)
             for row in rows:
-                folding.known.held.add(row)
+                now = self.others[row.place][0]  # another line may have moved what the record counts under
+                folding.known.held.add(replace(row, otherwise=now.otherwise, counted=now.counted))
             for place, verdict in found.items():
                 self._count(folding, place, verdict, line[2])
             if any(row.offset == self.decision.offset for row in rows):

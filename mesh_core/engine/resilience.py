@@ -65,8 +65,8 @@ def _groups(batches: Sequence[Batch], applier: Applier) -> list[list[Batch]]:
     for batch in batches:
         cuts = [
             n
-            for n, item in enumerate(batch.items)
-            if batch.partition.topic == MESH_TOPIC and decision_in(item, applier.router) is not None
+            for n, item in enumerate(batch.items if batch.partition.topic == MESH_TOPIC else ())
+            if decision_in(item, applier.router) is not None
         ]
         if not cuts:
             ordinary.append(batch)

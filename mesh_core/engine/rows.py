@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal
 from typing import Any
@@ -86,6 +87,15 @@ class EntityRows:
         self.cleared[record_key] = partition
         for key, values in rows.items():
             self._put(key, self._full, self._replacement(shape, values), partition)
+
+    def counts(self) -> Counter[Shape]:
+        """How many rows each shape has."""
+        # By identity first: hashing a shape costs more than all else here, and most rows share one.
+        shapes = {id(shape): shape for shape, _, _ in self.rows.values()}
+        found: Counter[Shape] = Counter()
+        for identity, count in Counter(id(shape) for shape, _, _ in self.rows.values()).items():
+            found[shapes[identity]] += count
+        return found
 
     def staged(self, numbers: dict[Shape, int]) -> Iterator[list[Any]]:
         """Rows to COPY, giving each shape met a number in `numbers`."""

@@ -229,9 +229,7 @@ class Applier:
                 if rows.cleared and (stranger := version.clear(cursor, rows.cleared)) is not None:
                     key, ours, theirs = stranger
                     raise foreign_partition(version, key, theirs, ours)
-                expected: dict[Shape, int] = {}
-                for shape, _, _ in rows.rows.values():
-                    expected[shape] = expected.get(shape, 0) + 1
+                expected = rows.counts()
                 for shape, number in numbers.items():
                     count = version.write(cursor, shape, number)
                     if shape.kind != "delete" and count != expected[shape]:

@@ -15,8 +15,8 @@ It shares no code with the engine. Where the rules leave room, this is the readi
   Under version 0 it must be whole-state or a delete for every entity of the topic, and refused by none.
 - Releasing goes in the order of the log up to the next dead letter. An edited event that has something
   before it is parked.
-- Counters: a record counts by its worst outcome over the entities. Being superseded moves nothing; when a
-  decision resolves something, the record is counted anew, by its outcomes but for those superseded.
+- Counters: a record counts by its worst outcome over the entities. Being superseded moves nothing; the records
+  in line with what a decision resolves are counted anew, by their outcomes but for those superseded.
 - A decision event counts as applied. A null value is a delete for the entities that take tombstones, and
   nothing for the others; where none does, it is refused.
 - An event registers its workflow when it is first read (an edited one when the edit is), parked or not.
@@ -225,7 +225,9 @@ class NaiveMesh(NaiveState):
             for held in waiting
             if held.record.place == (topic, partition, offset) and held.status == "dead"
         ]
-        touched = {place: self._category(place) for place, found in self.outcomes.items() if found}
+        touched = {
+            held.record.place: self._category(held.record.place) for line in lines for held in self.held[line]
+        }
         for line in lines:
             held = next(held for held in self.held[line] if held.record.offset == offset)
             if data["action"] == "discard":

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import HealthCheck, Phase, given, note, settings
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
@@ -154,6 +154,7 @@ def compare(engine: Engine, mesh: NaiveMesh) -> None:
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
 )
 def test_the_engine_gives_what_the_naive_model_gives(engine: Engine, plan: Plan) -> None:
+    note(str(plan))
     engine.reset()
     engine.deliver(plan)
     compare(engine, naive(plan))
@@ -164,6 +165,7 @@ def test_the_engine_gives_what_the_naive_model_gives(engine: Engine, plan: Plan)
 @given(plan=plans())
 @settings(max_examples=5000, deadline=None, suppress_health_check=list(HealthCheck))
 def test_the_engine_gives_what_the_naive_model_gives_at_length(engine: Engine, plan: Plan) -> None:
+    note(str(plan))
     engine.reset()
     engine.deliver(plan)
     compare(engine, naive(plan))
