@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -216,9 +217,16 @@ class CustomView(Generic[R]):
             tuple(edge.path for edge in edges),
             doc,
         )
-        for entity in sorted(model.entities):
-            if "{" + entity.replace(".", "_") + "}" not in sql:
+        reached = {entity.replace(".", "_"): entity for entity in sorted(model.entities)}
+        read = set(re.findall(r"\{(\w+)\}", sql))
+        for placeholder, entity in reached.items():
+            if placeholder not in read:
                 raise DeclarationError(f"{name}: its edges reach {entity}, but the SQL does not read it.")
+        if unreached := sorted(read - set(reached)):
+            raise DeclarationError(
+                f"{name}: the SQL reads {{{unreached[0]}}}, which no edge reaches, so its changes would go unseen.",
+                remedy="Name an edge to it in edges=[…].",
+            )
         self.model = checked(model, root.model)
 
 

@@ -274,6 +274,12 @@ VIEWS: list[tuple[Callable[[], Any], str]] = [
         "v: its edges reach model.customer, but the SQL does not read it",
     ),
     (
+        lambda: CustomView(
+            "v", Customer, number=1, sql="{model_customer} {model_order}", columns={"customer_id": str}
+        ),
+        "v: the SQL reads {model_order}, which no edge reaches, so its changes would go unseen. Name an edge to it",
+    ),
+    (
         lambda: CustomView("v", Customer, number=1, sql="{model_customer}", columns={"n": int}),
         "v: the root's key column customer_id is missing",
     ),
