@@ -6,13 +6,14 @@ they are split into batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mesh_core.contracts.refusals import Refusal, Unknown
 from mesh_core.engine.compiled import CompiledFold, Key, Route, parse_key
 from mesh_core.engine.intake import Batch, Tombstone
+from mesh_core.engine.judging import Judge
 from mesh_core.engine.routing import Router, decision_in
 from mesh_core.engine.rows import EntityRows
 from mesh_core.engine.verdicts import BEHIND, Facts, Verdict
@@ -48,6 +49,7 @@ class Folding:
 
     def __init__(self, router: Router, known: Known) -> None:
         self.router, self.known = router, known
+        self.judge = Judge(router, known.refused)
         self.rows = {version.id: EntityRows(version) for version in router.versions.values()}
         self.counts: dict[TopicPartition, Counts] = {}
         self.sequences: dict[tuple[int, str], int] = {}
@@ -139,7 +141,7 @@ class Folding:
     def _meet(self, verdict: Verdict, item: Any) -> None:
         record, edited = verdict.record, None
         every = self.known.all_versions
-        refusal = self.refusal(record, item)
+        refusal = self.judge.refusal(record, item)
         decision = self.known.decisions.get((record.partition, record.offset))
         if refusal is not None and decision is not None and decision.action == "discard":
             verdict.outcomes[every] = "ignored"
@@ -147,7 +149,7 @@ class Folding:
         if refusal is not None and decision is not None and decision.action == "edit":
             edited = decision.value
             item = self.router.intake.read(record.partition.topic, edited)
-            refusal = self.refusal(record, item)
+            refusal = self.judge.refusal(record, item)
         if refusal is not None:
             verdict.hold(every, "dead", refusal, self._facts(record, item), edited)
             return
@@ -164,58 +166,18 @@ class Folding:
         else:
             self.fold_all(verdict, item, edited)
 
-    def refusal(self, record: Record, item: Any) -> tuple[str, str] | None:
-        """(reason, detail) why the record is refused for all entities, or None; depends on it alone."""
-        at = (record.partition, record.offset)
-        if at in self.known.refused:
-            return self.known.refused[at]
-        if isinstance(item, Refusal):
-            return item.reason, item.detail
-        key = record.key or b""
-        if len(key) > MAX_KEY_BYTES:
-            return "key_too_long", f"The record key has {len(key)} bytes; at most {MAX_KEY_BYTES} are taken."
-        if isinstance(item, Tombstone):
-            for version in self.router.of_topic(record.partition.topic):
-                if version.model.tombstones:
-                    try:
-                        parse_key(version.model, key.decode())
-                    except ValueError as error:
-                        return "key_mismatch", f"The record key is no key of {version.model.name}: {error}."
-            return None
-        for fold in self._folds(record, item):
-            expected = fold.record_key(fold.key(item))
-            if record.key is None or expected.encode() != key:
-                given = "missing" if record.key is None else repr(record.text_key)
-                return (
-                    "key_mismatch",
-                    f"The record key is {given}, but {fold.version.model.name} has the key {expected!r}.",
-                )
-        return None
-
-    def problem(self, item: Any, fold: CompiledFold) -> tuple[str, str] | None:
-        """(reason, detail) why one entity refuses an event that its contract accepts, or None."""
-        if fold.check is not None and (detail := fold.check(item)):
-            return "does_not_fit", f"{detail}."
-        if fold.needs_sequence and item.sequence is None:
-            return "missing_sequence", f"{fold.version.model.name} adds, so the event must carry sequence."
-        return None
-
-    def fold_of(self, record: Record, item: Any, version: int) -> CompiledFold | None:
-        """The fold of one entity version that takes the event, if it has one."""
-        return next((fold for fold in self._folds(record, item) if fold.version.id == version), None)
-
-    def _folds(self, record: Record, item: Any) -> Sequence[CompiledFold]:
-        route = self.router.by_struct[record.partition.topic].get(type(item))
-        return route.folds if route is not None else ()
-
     def _waits_for_all(self, record: Record, item: Any) -> bool:
         """Whether the event is parked behind one that could not be read. A newer whole-state event supersedes it."""
-        held, folds = self.known.held, self._folds(record, item)
+        held, folds = self.known.held, self.judge.folds(record, item)
         line = (record.partition, record.text_key, self.known.all_versions)
         if not folds or line not in held.lines or all(self.is_repeated(record, item, fold) for fold in folds):
             return False
         whole = self.router.by_struct[record.partition.topic][type(item)].supersedes_all
-        if not whole or not self._is_newer(item, line) or any(self.problem(item, fold) for fold in folds):
+        if (
+            not whole
+            or not self._is_newer(item, line)
+            or any(self.judge.problem(item, fold) for fold in folds)
+        ):
             return True
         held.drop(line)
         return False
@@ -224,9 +186,9 @@ class Folding:
         """Fold an event into every entity that takes it, each on its own."""
         record = verdict.record
         value = record.value if edited is None else edited
-        for fold in self._folds(record, item):
+        for fold in self.judge.folds(record, item):
             version = fold.version.id
-            problem = self.problem(item, fold)
+            problem = self.judge.problem(item, fold)
             decision = self.known.decisions.get((record.partition, record.offset))
             if problem is None:
                 self._arrive(verdict, item, fold, edited)
@@ -240,28 +202,15 @@ class Folding:
     def _fold_edited(self, verdict: Verdict, refused: CompiledFold, value: bytes | None) -> None:
         """Fold what an edit says in place of an event that one entity refused."""
         record, version = verdict.record, refused.version.id
-        item, problem = self.checked(record, value, version)
+        item, problem = self.judge.checked(record, value, version)
         if problem is not None:
             verdict.hold(version, "dead", problem, self._facts(record, item), value)
             return
-        fold = self.fold_of(record, item, version)
+        fold = self.judge.fold_of(record, item, version)
         if fold is None:
             verdict.outcomes[version] = "ignored"
         else:
             self._arrive(verdict, item, fold, value)
-
-    def checked(
-        self, record: Record, value: bytes | None, version: int
-    ) -> tuple[Any, tuple[str, str] | None]:
-        """The event that an edit or a retry puts to one entity, and why it is refused, if it is."""
-        item = self.router.intake.read(
-            record.partition.topic, value, () if value != record.value else record.headers
-        )
-        if isinstance(item, Tombstone):
-            return item, ("null_payload", "The record has no value.")
-        problem = self.refusal(record, item)
-        fold = None if problem else self.fold_of(record, item, version)
-        return item, problem or (self.problem(item, fold) if fold is not None else None)
 
     def _arrive(self, verdict: Verdict, item: Any, fold: CompiledFold, edited: bytes | None) -> None:
         """An event that an entity can take: ignored, parked or applied."""

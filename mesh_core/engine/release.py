@@ -109,9 +109,9 @@ class Release:
         record = row.record
         if row.version_id == ALL:
             item = self._read(row)
-            problem = folding.refusal(record, item)
+            problem = folding.judge.refusal(record, item)
         else:
-            item, problem = folding.checked(record, _value(row), row.version_id)
+            item, problem = folding.judge.checked(record, _value(row), row.version_id)
         if problem is not None:
             reason, detail = problem
             return replace(row, reason=reason, detail=detail, attempts=row.attempts + 1, sequence=None)
@@ -128,7 +128,7 @@ class Release:
             else:
                 folding.fold_all(verdict, item, row.edited)
             return verdict
-        fold = folding.fold_of(record, item, row.version_id)
+        fold = folding.judge.fold_of(record, item, row.version_id)
         if fold is None or folding.is_repeated(record, item, fold):
             verdict.outcomes[row.version_id] = "ignored"
         else:

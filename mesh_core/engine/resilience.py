@@ -9,8 +9,9 @@ from typing import Literal
 import psycopg
 
 from mesh_core.engine.intake import Batch
+from mesh_core.engine.judging import Refused
 from mesh_core.engine.routing import decision_in
-from mesh_core.engine.transaction import Applied, Applier, Refused
+from mesh_core.engine.transaction import Applied, Applier
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store.checkpoints import Counts

@@ -23,6 +23,7 @@ from mesh_core.engine.compiled import Key, parse_key
 from mesh_core.engine.errors import PlanChanged
 from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.intake import Batch, Tombstone
+from mesh_core.engine.judging import Refused
 from mesh_core.engine.release import Release, releases
 from mesh_core.engine.routing import Router
 from mesh_core.engine.rows import foreign_partition
@@ -36,7 +37,6 @@ from mesh_core.telemetry import stage
 
 Group = tuple[TopicPartition, Sequence[bytes | None], Sequence[Any]]
 """Record keys and events of one partition, for which things are looked up."""
-Refused = Mapping[tuple[TopicPartition, int], tuple[str, str]]
 
 
 @dataclass(frozen=True)
