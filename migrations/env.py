@@ -3,7 +3,8 @@
 from alembic import context
 from sqlalchemy import create_engine
 
-from mesh_core.store.control import CONTROL, metadata
+from mesh_core.store.control import metadata
+from mesh_core.store.schemas import CONTROL
 
 
 def _run(connection) -> None:  # type: ignore[no-untyped-def]

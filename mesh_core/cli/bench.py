@@ -36,10 +36,11 @@ def bench(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    if memory:
-        found = run.memory(runs, only or "incremental", say)
-    else:
-        found = run.rates(workloads or [], runs, only, say)
+    found = (
+        run.memory(runs, only or "incremental", say)
+        if memory
+        else run.rates(workloads or [], runs, only, say)
+    )
     path = results.write(found)
     if as_json:
         print_json(results.as_data(found))

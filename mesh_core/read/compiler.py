@@ -16,7 +16,7 @@ from psycopg import sql
 from mesh_core.model.types import ColumnKind
 from mesh_core.read.queries import ListQuery, PointQuery
 from mesh_core.read.versions import Version
-from mesh_core.store.control import DATA
+from mesh_core.store.schemas import DATA
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 from mesh_core.model.paths import Edge, Path
 from mesh_core.model.view import ViewModel
-from mesh_core.store.tables import ENTRY, columns_sql, key_text_of, key_text_sql, quote
-from mesh_core.store.view_query import Tables, workflow_pairs
+from mesh_core.store.tables import ENTRY, WORKFLOW, columns_sql, key_text_sql, quote
+from mesh_core.store.view_query import Tables, workflow_end, workflow_pairs
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class _Walk:
     def start_at_entries(self, edge: Edge, touched: str, flag: str) -> None:
         """From touched lookup entries to the rows of `edge.source` that share their workflow."""
         entries, source = self.tables.table(ENTRY), self.tables.entities[edge.source]
-        if edge.source == "mesh.workflow":
+        if edge.source == WORKFLOW:
             rows = f"(SELECT DISTINCT workflow_id FROM {touched} WHERE {flag})"
             self.start(rows, ("workflow_id",))
             return
@@ -155,11 +155,12 @@ class _Walk:
 
     def climb_workflow(self, edge: Edge) -> None:
         pairs, above = self._next(), self._next()
+        target_key = workflow_end(self.tables.entities[edge.target], self.held)
         source = self.tables.entities[edge.source]
-        target_key = key_text_of([self.held[name] for name in self.tables.entities[edge.target].key])
+        source_key = workflow_end(source, {name: f"{above}.{quote(name)}" for name in source.key})
         self.source += (
             f" JOIN {workflow_pairs(self.tables, edge.source, edge.target)} {pairs} ON {pairs}.target_key = {target_key}"
-            f" JOIN {self.tables.table(edge.source)} {above} ON {key_text_sql(source, above)} = {pairs}.source_key"
+            f" JOIN {self.tables.table(edge.source)} {above} ON {source_key} = {pairs}.source_key"
         )
         self.alias = above
         self._holds_row(edge.source)

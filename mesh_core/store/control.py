@@ -1,8 +1,4 @@
-"""The control schema `mesh`, as SQLAlchemy tables. Alembic makes them; a test compares the two.
-
-Three schemas: `mesh` (control, migrated), `data` (physical tables of entity and view versions, built from
-declarations) and `read` (SQL views over the live ones, for the API and any BI tool).
-"""
+"""The control schema `mesh`, as SQLAlchemy tables. Alembic makes them; a test compares the two."""
 
 from __future__ import annotations
 
@@ -24,7 +20,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
-CONTROL, DATA, READ = "mesh", "data", "read"
+from mesh_core.store.schemas import CONTROL
 
 metadata = MetaData(schema=CONTROL)
 _now = text("clock_timestamp()")

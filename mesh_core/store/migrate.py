@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
 from mesh_core.errors import MeshError
-from mesh_core.store.control import CONTROL
+from mesh_core.store.schemas import CONTROL
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
 LOCK = 0x6D657368  # "mesh"; a session lock, so that a second migrator waits and then finds nothing to do

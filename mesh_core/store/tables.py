@@ -15,9 +15,9 @@ from psycopg import sql
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
 from mesh_core.model.view import ViewModel
-from mesh_core.store.control import DATA, READ
+from mesh_core.store.schemas import DATA, READ
 
-ENTRY = "mesh.workflow_entry"
+ENTRY, WORKFLOW = "mesh.workflow_entry", "mesh.workflow"
 
 
 def relation_name(stem: str, number: int) -> str:
@@ -118,8 +118,11 @@ def needed_indexes(view: ViewModel, entities: Mapping[str, EntityModel]) -> Iter
         if edge.kind == "workflow":
             for name in (edge.source, edge.target):
                 model = entities[name]
-                if len(model.key) > 1 or model.column(model.key[0]).type.kind != "text":
-                    yield name, f"(({key_text_sql(model)}))"
+                if name != WORKFLOW and (
+                    len(model.key) > 1 or model.column(model.key[0]).type.kind != "text"
+                ):
+                    # It meets the text of entries, and an index of another collation would not be used.
+                    yield name, f'(({key_text_sql(model)}) COLLATE "C")'
             continue
         name, columns = (
             (edge.source, edge.source_columns) if edge.kind == "one" else (edge.target, edge.target_columns)

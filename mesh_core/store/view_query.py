@@ -27,7 +27,7 @@ from mesh_core.model.expressions import (
 from mesh_core.model.paths import Edge, Path
 from mesh_core.model.rollups import Rollup
 from mesh_core.model.view import ViewModel
-from mesh_core.store.tables import ENTRY, columns_sql, key_text_sql, literal, physical, quote
+from mesh_core.store.tables import ENTRY, WORKFLOW, columns_sql, key_text_of, literal, physical, quote
 
 
 @dataclass(frozen=True)
@@ -66,13 +66,23 @@ def equal(left: str, left_columns: tuple[str, ...], right: str, right_columns: t
     return " AND ".join(f"{left}.{quote(a)} = {right}.{quote(b)}" for a, b in pairs)
 
 
+def workflow_end(model: EntityModel, columns: Mapping[str, str]) -> str:
+    """A row's end of `workflow_pairs`, given SQL of its key columns: a workflow's own key, else the key's text.
+
+    A workflow is not compared as text, for then its index would be of no use.
+    """
+    if model.name == WORKFLOW:
+        return columns["workflow_id"]
+    return key_text_of([columns[name] for name in model.key])
+
+
 def workflow_pairs(tables: Tables, source: str, target: str) -> str:
-    """A subquery of (source_key, target_key) texts that share a workflow, each pair once."""
+    """A subquery of (source_key, target_key) that share a workflow, each pair once."""
     entries = tables.table(ENTRY)
-    if source == "mesh.workflow" or target == "mesh.workflow":
-        other, mine = (target, "source_key") if source == "mesh.workflow" else (source, "target_key")
+    if WORKFLOW in (source, target):
+        other, mine = (target, "source_key") if source == WORKFLOW else (source, "target_key")
         theirs = "target_key" if mine == "source_key" else "source_key"
-        return f"(SELECT DISTINCT workflow_id::text AS {mine}, key AS {theirs} FROM {entries} WHERE {_entry_is('', other)})"
+        return f"(SELECT DISTINCT workflow_id AS {mine}, key AS {theirs} FROM {entries} WHERE {_entry_is('', other)})"
     return (
         f"(SELECT DISTINCT a.key AS source_key, b.key AS target_key FROM {entries} a JOIN {entries} b "
         f"ON b.workflow_id = a.workflow_id WHERE {_entry_is('a.', source)} AND {_entry_is('b.', target)})"
@@ -125,6 +135,11 @@ class _Scope:
         self.ones: dict[Edge, _Scope] = {}
         self.rollups: dict[tuple[str, Path], _Rollups] = {}
         self.joins: list[str | _Rollups] = parent.joins if parent else []
+
+    @property
+    def workflow_end(self) -> str:
+        """The row's end of `workflow_pairs`."""
+        return workflow_end(self.model, {name: f"{self.alias}.{quote(name)}" for name in self.model.key})
 
     def joins_sql(self) -> str:
         return "".join(join if isinstance(join, str) else join.sql() for join in self.joins)
@@ -200,8 +215,8 @@ class _Scope:
             table = f"{tables.table(edge.target)} {scope.alias}"
             if edge.kind == "workflow":
                 pairs = writer.alias()
-                at_source = f"{pairs}.source_key = {key_text_sql(previous.model, previous.alias)}"
-                at_target = f"{key_text_sql(scope.model, scope.alias)} = {pairs}.target_key"
+                at_source = f"{pairs}.source_key = {previous.workflow_end}"
+                at_target = f"{scope.workflow_end} = {pairs}.target_key"
                 subquery = f"{workflow_pairs(tables, edge.source, edge.target)} {pairs}"
                 if not source:
                     source, where = f"{subquery} JOIN {table} ON {at_target}", at_source
@@ -243,4 +258,4 @@ def _aggregate(rollup: Rollup[Any, Any], inner: _Scope, keep: str) -> str:
     raise TypeError(f"no SQL for {rollup.function}")
 
 
-__all__ = ["Condition", "Tables", "equal", "view_select", "workflow_pairs"]
+__all__ = ["Condition", "Tables", "equal", "view_select", "workflow_end", "workflow_pairs"]

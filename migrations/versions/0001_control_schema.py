@@ -59,9 +59,9 @@ STATEMENTS = (
         time TIMESTAMP WITH TIME ZONE NOT NULL,
         PRIMARY KEY (topic, partition, "offset")
     )""",
-    'CREATE INDEX event_index_entity ON mesh.event_index (service, entity, key)',
-    'CREATE INDEX event_index_type ON mesh.event_index (type, time)',
-    'CREATE INDEX event_index_workflow ON mesh.event_index (workflow_id, time)',
+    "CREATE INDEX event_index_entity ON mesh.event_index (service, entity, key)",
+    "CREATE INDEX event_index_type ON mesh.event_index (type, time)",
+    "CREATE INDEX event_index_workflow ON mesh.event_index (workflow_id, time)",
     "COMMENT ON TABLE mesh.event_index IS 'Where the events of a workflow are in the log: positions only.'",
     """CREATE TABLE mesh.generation (
         id SMALLINT DEFAULT 1 NOT NULL,
@@ -93,7 +93,7 @@ STATEMENTS = (
         held_at TIMESTAMP WITH TIME ZONE DEFAULT clock_timestamp() NOT NULL,
         PRIMARY KEY (topic, partition, "offset", version_id)
     )""",
-    'CREATE INDEX held_events_by_key ON mesh.held_events (topic, partition, record_key)',
+    "CREATE INDEX held_events_by_key ON mesh.held_events (topic, partition, record_key)",
     "COMMENT ON TABLE mesh.held_events IS 'Dead letters and the events parked behind them, whole.'",
     "COMMENT ON COLUMN mesh.held_events.version_id IS 'entity version; 0 for all of the topic'",
     "COMMENT ON COLUMN mesh.held_events.counted IS 'the outcome it is counted under'",
@@ -167,6 +167,15 @@ def downgrade() -> None:
     """Forget everything; it is all derived from the log but the checkpoints."""
     for schema in ("read", "data"):
         op.execute(f"DROP SCHEMA {schema} CASCADE")
-    for table in ("recent_ids", "sequences", "event_index", "decisions", "held_events", "checkpoints", "versions", "generation"):
+    for table in (
+        "recent_ids",
+        "sequences",
+        "event_index",
+        "decisions",
+        "held_events",
+        "checkpoints",
+        "versions",
+        "generation",
+    ):
         op.execute(f"DROP TABLE mesh.{table}")
     op.execute("DROP FUNCTION mesh.key_part(text)")

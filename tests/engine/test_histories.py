@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
 from mesh_core.engine.checking import check
-from mesh_core.engine.deploy import DeployReport, Deployment
+from mesh_core.engine.deploy import Deployment, DeployReport
 from mesh_core.engine.intake import Intake
 from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.routing import Router
