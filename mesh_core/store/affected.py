@@ -158,8 +158,9 @@ class _Walk:
         target_key = workflow_end(self.tables.entities[edge.target], self.held)
         source = self.tables.entities[edge.source]
         source_key = workflow_end(source, {name: f"{above}.{quote(name)}" for name in source.key})
+        together = workflow_pairs(self.tables, edge.source, edge.target, once=False)
         self.source += (
-            f" JOIN {workflow_pairs(self.tables, edge.source, edge.target)} {pairs} ON {pairs}.target_key = {target_key}"
+            f" JOIN {together} {pairs} ON {pairs}.target_key = {target_key}"
             f" JOIN {self.tables.table(edge.source)} {above} ON {source_key} = {pairs}.source_key"
         )
         self.alias = above

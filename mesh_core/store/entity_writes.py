@@ -12,7 +12,7 @@ import psycopg
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
 from mesh_core.store.affected import Node
-from mesh_core.store.tables import columns_sql, physical, quote
+from mesh_core.store.tables import columns_sql, physical, quote, temporary_table
 
 ShapeKind = Literal["upsert", "patch", "delete"]
 
@@ -75,12 +75,12 @@ class EntityVersion:
         return [_staged(column.type) for column in self.model.columns] + ["int4", "int4"]
 
     def temporary_tables(self) -> Iterable[str]:
-        """CREATE statements of the session's tables, emptied at every commit."""
+        """Statements that make the session's tables."""
         model = self.model
         columns = [f"{quote(c.name)} {_staged(c.type)}" for c in model.columns]
-        yield _temporary(self.staging, [*columns, "_partition int4", "_shape int4"])
+        yield from temporary_table(self.staging, [*columns, "_partition int4", "_shape int4"])
         if len(model.record_key) < len(model.key):
-            yield _temporary(
+            yield from temporary_table(
                 self.cleared,
                 [*(f"{quote(c)} {model.column(c).type.sql}" for c in model.record_key), "_partition int4"],
             )
@@ -91,7 +91,7 @@ class EntityVersion:
                 for name in self.carried
                 for side in ("old", "new")
             ]
-            yield _temporary(
+            yield from temporary_table(
                 self.touched, [*keys, *pairs, *(f"{flag} boolean" for flag in self.flags.values())]
             )
 
@@ -217,7 +217,3 @@ def _staged(kind: ColumnType) -> str:
     # jsonb travels as text: the text is at hand, and Postgres parses it in the same statement
     names = {"json": "text", "numeric": "numeric", "int": "int8", "float": "float8", "bool": "bool"}
     return names.get(kind.kind, kind.kind)
-
-
-def _temporary(name: str, columns: Iterable[str]) -> str:
-    return f"CREATE TEMP TABLE IF NOT EXISTS {name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"

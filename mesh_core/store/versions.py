@@ -51,7 +51,7 @@ class Plan:
         return tuple(sorted({version.model.topic for version in self.entities.values()}))
 
     def temporary_tables(self) -> Iterable[str]:
-        """CREATE statements of the tables that a session needs to apply batches."""
+        """Statements that make the tables that a session needs to apply batches."""
         for entity in self.entities.values():
             yield from entity.temporary_tables()
         for view in self.views:

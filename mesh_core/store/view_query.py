@@ -76,15 +76,21 @@ def workflow_end(model: EntityModel, columns: Mapping[str, str]) -> str:
     return key_text_of([columns[name] for name in model.key])
 
 
-def workflow_pairs(tables: Tables, source: str, target: str) -> str:
-    """A subquery of (source_key, target_key) that share a workflow, each pair once."""
+def workflow_pairs(tables: Tables, source: str, target: str, *, once: bool = True) -> str:
+    """A subquery of (source_key, target_key) that share a workflow, each pair once.
+
+    Not `once` is for joins that start elsewhere: Postgres would compute all pairs to find each once.
+    """
+    select = "SELECT DISTINCT" if once else "SELECT"
     entries = tables.table(ENTRY)
     if WORKFLOW in (source, target):
         other, mine = (target, "source_key") if source == WORKFLOW else (source, "target_key")
         theirs = "target_key" if mine == "source_key" else "source_key"
-        return f"(SELECT DISTINCT workflow_id AS {mine}, key AS {theirs} FROM {entries} WHERE {_entry_is('', other)})"
+        return (
+            f"({select} workflow_id AS {mine}, key AS {theirs} FROM {entries} WHERE {_entry_is('', other)})"
+        )
     return (
-        f"(SELECT DISTINCT a.key AS source_key, b.key AS target_key FROM {entries} a JOIN {entries} b "
+        f"({select} a.key AS source_key, b.key AS target_key FROM {entries} a JOIN {entries} b "
         f"ON b.workflow_id = a.workflow_id WHERE {_entry_is('a.', source)} AND {_entry_is('b.', target)})"
     )
 

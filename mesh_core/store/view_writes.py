@@ -12,7 +12,7 @@ import psycopg
 from mesh_core.model.view import ViewModel
 from mesh_core.store.affected import Node, affected_select, nodes
 from mesh_core.store.entity_writes import EntityVersion
-from mesh_core.store.tables import columns_sql, physical, quote
+from mesh_core.store.tables import columns_sql, physical, quote, temporary_table
 from mesh_core.store.view_query import Tables, equal, view_select
 
 LOCK_SPACE = 0x76696577  # "view": the first half of a view's advisory lock, the second is its version id
@@ -39,10 +39,10 @@ class ViewVersion:
         return quote(f"keys_{self.relation}")
 
     def temporary_tables(self) -> Iterable[str]:
-        """CREATE statements of the session's tables, emptied at every commit."""
+        """Statements that make the session's tables."""
         root = self.tables.entities[self.model.root]
-        columns = ", ".join(f"{quote(name)} {root.column(name).type.sql}" for name in self.model.key)
-        yield f"CREATE TEMP TABLE IF NOT EXISTS {self.keys} ({columns}) ON COMMIT DELETE ROWS"
+        columns = [f"{quote(name)} {root.column(name).type.sql}" for name in self.model.key]
+        yield from temporary_table(self.keys, columns)
 
     def lock(self, cursor: psycopg.Cursor[Any]) -> None:
         """Take the view for this transaction; waits for others that hold it."""

@@ -13,7 +13,7 @@ import pytest
 
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, many, patch, upsert
+from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, many, one, patch, upsert
 from mesh_core.settings import Settings
 from tests.support.mesh import Mesh, wait_for
 
@@ -81,7 +81,14 @@ def client(doc: str = "", *, with_city: bool = False) -> type[Entity]:
     return First
 
 
-def catalog(*, sums: bool = False, with_city: bool = False, doc: str = "", tools: bool = False) -> Catalog:
+def catalog(
+    *,
+    sums: bool = False,
+    with_city: bool = False,
+    doc: str = "",
+    tools: bool = False,
+    ticket_list: bool = False,
+) -> Catalog:
     declared: Any = client(doc, with_city=with_city)
     tickets = many(Ticket.client_id, declared.client_id)
     columns = {"client_id": declared.client_id, "name": declared.name, "tickets": tickets.count()}
@@ -94,6 +101,13 @@ def catalog(*, sums: bool = False, with_city: bool = False, doc: str = "", tools
     if tools:
         entities.append(Tool)
         views.append(View("tool_list", Tool, tool_id=Tool.tool_id, name=Tool.name))
+    if ticket_list:
+        owner = one(Ticket.client_id, declared.client_id)
+        views.append(
+            View(
+                "ticket_list", Ticket, ticket_id=Ticket.ticket_id, cost=Ticket.cost, name=owner[declared.name]
+            )
+        )
     return Catalog.of(entities=entities, views=views)
 
 
@@ -184,8 +198,9 @@ def test_deploys_while_events_flow(desk: Mesh) -> None:
         flowing.start()
         for changed in (
             catalog(sums=True),
-            catalog(sums=True, with_city=True),
-            catalog(with_city=True, tools=True),
+            catalog(sums=True, ticket_list=True),
+            catalog(sums=True, with_city=True, ticket_list=True),
+            catalog(with_city=True, tools=True, ticket_list=True),
         ):
             at = desk.outcomes().consumed
             desk.deploy(changed)
@@ -195,6 +210,7 @@ def test_deploys_while_events_flow(desk: Mesh) -> None:
         flowing.join(10)
         desk.wait_caught_up()
     assert desk.rows("tool_list")[1]["name"] == "saw"
+    assert len(desk.rows("ticket_list")) == count
     assert sum(row["saves"] for row in desk.rows("client_overview").values()) == count
     assert sum(row["tickets"] for row in desk.rows("client_overview").values()) == count
     desk.assert_sound()

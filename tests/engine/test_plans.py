@@ -1,0 +1,123 @@
+"""Refreshing a few keys of large views reads by index: what a batch costs does not grow with the tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import psycopg
+import pytest
+
+from mesh_core.settings import Settings
+from mesh_core.store.affected import affected_select
+from mesh_core.store.tables import quote
+from mesh_core.store.versions import Plan, live_plan
+from mesh_core.store.view_writes import ViewVersion
+from tests.engine.domain import CATALOG
+from tests.support.mesh import Mesh
+
+FILL = """
+INSERT INTO data.crm_customer__1 SELECT 'C' || n, 'name', 'city', NULL, 0 FROM generate_series(1, 100000) n;
+INSERT INTO data.crm_loyalty__1 SELECT 'C' || n, 1, 1, 1, now(), 0 FROM generate_series(1, 100000) n;
+INSERT INTO data.sales_order__1
+    SELECT n, 'C' || n % 100000, now(), NULL, 0 FROM generate_series(1, 100000) n;
+INSERT INTO data.sales_line__1
+    SELECT n, 1 + (n * 7 + p * 1009) % 50000, 1, 1, 0
+    FROM generate_series(1, 100000) n, generate_series(1, 2) p;
+INSERT INTO data.sales_tally__1 SELECT n, 1, 0 FROM generate_series(1, 100000) n;
+INSERT INTO data.stock_product__1 SELECT n, 'name', 1, 0 FROM generate_series(1, 50000) n;
+INSERT INTO data.mesh_workflow__1
+    SELECT md5('w' || n)::uuid, NULL, NULL, now(), '/', 0 FROM generate_series(1, 50000) n;
+INSERT INTO data.mesh_workflow_entry__1
+    SELECT md5('w' || n % 50000)::uuid, 'sales', 'order', n::text, 'sales.events', now(), 0
+    FROM generate_series(1, 50000) n;
+INSERT INTO data.mesh_workflow_entry__1
+    SELECT md5('w' || n)::uuid, 'crm', 'customer', 'C' || n, 'crm.events', now(), 0
+    FROM generate_series(1, 50000) n;
+"""
+KEYS = {
+    "crm.customer": "SELECT 'C7'",
+    "crm.loyalty": "SELECT 'C7'",
+    "sales.order": "SELECT 7",
+    "sales.line": "SELECT 7, 1058",
+    "sales.tally": "SELECT 7",
+    "stock.product": "SELECT 7",
+    "mesh.workflow": "SELECT md5('w7')::uuid",
+    "mesh.workflow_entry": "SELECT md5('w7')::uuid, 'sales', 'order', '7', 'sales.events'",
+}
+
+
+@pytest.fixture
+def large(settings: Settings) -> Iterator[tuple[psycopg.Connection[Any], Plan]]:
+    mesh = Mesh(settings, CATALOG)
+    mesh.deploy(partitions=1)
+    with psycopg.connect(mesh.database_url, autocommit=True) as connection:
+        connection.execute("SET jit = off")
+        connection.execute(FILL)
+        connection.execute("ANALYZE")
+        plan = live_plan(connection)
+        with connection.cursor() as cursor:
+            for view in plan.views:
+                view.fill(cursor)
+        connection.execute("ANALYZE")
+        for statement in plan.temporary_tables():
+            connection.execute(statement)
+        yield connection, plan
+    mesh.close()
+
+
+def scanned(connection: psycopg.Connection[Any], statement: str) -> tuple[set[str], str]:
+    """Tables of schema data that the plan reads from end to end, and the plan."""
+    rows = connection.execute("EXPLAIN (FORMAT JSON, VERBOSE) " + statement).fetchone()
+    assert rows is not None
+    found: set[str] = set()
+
+    def walk(node: dict[str, Any]) -> None:
+        whole = node["Node Type"] == "Seq Scan" or (
+            node["Node Type"] in ("Index Only Scan", "Index Scan") and "Index Cond" not in node
+        )
+        if whole and node.get("Schema") == "data":
+            found.add(node["Relation Name"])
+        for child in node.get("Plans", ()):
+            walk(child)
+
+    walk(rows[0][0]["Plan"])
+    text = connection.execute("EXPLAIN " + statement).fetchall()
+    return found, "\n".join(line for (line,) in text)
+
+
+def touch(connection: psycopg.Connection[Any], plan: Plan, view: ViewVersion) -> None:
+    """As after a batch that changed one row of every entity of the view."""
+    for name, version in view.sources.items():
+        keys = ", ".join(quote(key) for key in version.model.key)
+        flags = "".join(f", {flag}" for flag in version.flags.values())
+        true = "".join(", true" for _ in version.flags)
+        connection.execute(
+            f"INSERT INTO {version.touched} ({keys}{flags}) SELECT *{true} FROM ({KEYS[name]}) k"
+        )
+
+
+@pytest.mark.timeout(120)
+def test_refreshing_few_keys_scans_no_large_table(large: tuple[psycopg.Connection[Any], Plan]) -> None:
+    connection, plan = large
+    bad: list[str] = []
+    for view in plan.views:
+        with connection.transaction(force_rollback=True):
+            touch(connection, plan, view)
+            for node in view.nodes:
+                version = view.sources[node.entity]
+                flag = version.flags[node.relevant]
+                select = affected_select(node, view.model, view.tables, version.touched, flag)
+                tables, text = scanned(connection, select)
+                if tables:
+                    path = " > ".join(edge.target for edge in node.path)
+                    bad.append(
+                        f"{view.model.name}: affected by {path or 'root'} reads all of {tables}\n{text}"
+                    )
+            root = KEYS[view.model.root]
+            connection.execute(f"INSERT INTO {view.keys} {root}")
+            for what, statement in (("upsert", view._upsert), ("delete", view._delete)):
+                tables, text = scanned(connection, statement)
+                if tables:
+                    bad.append(f"{view.model.name}: {what} reads all of {tables}\n{text}")
+    assert not bad, "\n\n".join(bad)
