@@ -83,21 +83,19 @@ class Release:
         assert self.decision is not None
         for line, rows in sorted(self.lines.items()):
             folding.known.held.drop(line)
-            found: dict[Place, Verdict] = {}
             at = next(n for n, row in enumerate(rows) if row.offset == self.decision.offset)
             if self.decision.action == "discard":
                 discarded = rows.pop(at)
-                found[discarded.place] = Verdict(discarded.record, {line[2]: "ignored"})
+                self._count(folding, Verdict(discarded.record, {line[2]: "ignored"}), line[2])
             else:
                 rows[at] = self._tried(folding, rows[at])
             while rows and rows[0].status == "parked":
                 row = rows.pop(0)
-                found[row.place] = self._released(folding, row)
+                # Held anew where it must be before the next one is looked at, which may have to wait behind it.
+                self._count(folding, self._released(folding, row), line[2])
             for row in rows:
                 now = self.others[row.place][0]  # another line may have moved what the record counts under
                 folding.known.held.add(replace(row, otherwise=now.otherwise, counted=now.counted))
-            for place, verdict in found.items():
-                self._count(folding, place, verdict, line[2])
             if any(row.offset == self.decision.offset for row in rows):
                 self._recount(folding, (line[0], self.decision.offset))
 
@@ -139,8 +137,9 @@ class Release:
         headers = row.record.headers if row.edited is None else ()
         return self.router.intake.read(row.topic, _value(row), headers)
 
-    def _count(self, folding: Folding, place: Place, verdict: Verdict, version: int) -> None:
+    def _count(self, folding: Folding, verdict: Verdict, version: int) -> None:
         """Hold the record where it is to be held now, and count it anew."""
+        place = (verdict.record.partition, verdict.record.offset)
         before = self.others[place]
         kept = [row for row in before if row.version_id != version]
         otherwise = worst([before[0].otherwise, verdict.otherwise])
