@@ -72,7 +72,7 @@ def test_an_idle_projector_shows_an_event_at_once(mesh: Mesh) -> None:
                 assert time.perf_counter() - begun < 5
             seconds.append(time.perf_counter() - begun)
             time.sleep(0.05)
-    print(
+    print(  # noqa: T201  # a figure for whoever runs it with -s
         f"visible after {statistics.median(seconds) * 1000:.0f} ms (median), {max(seconds) * 1000:.0f} ms at worst"
     )
     assert min(seconds) < 0.1, "the least is what it takes where nobody else uses the processors"
