@@ -30,7 +30,8 @@ from mesh_core.model.builtin import BUILT_IN_EVENTS
 from mesh_core.store import checkpoints, versions
 from mesh_core.store.migrate import migrate
 from tests.engine.domain import CATALOG, PARTITIONS, TOPIC_IDS
-from tests.engine.histories import Plan, plans, records_of
+from tests.engine.events import Said
+from tests.engine.histories import Decide, Plan, Say, chunk_of, plans, records_of, written
 from tests.engine.naive import NaiveMesh
 from tests.support.services import fresh_database
 
@@ -158,6 +159,39 @@ def test_the_engine_gives_what_the_naive_model_gives(engine: Engine, plan: Plan)
     engine.reset()
     engine.deliver(plan)
     compare(engine, naive(plan))
+
+
+def test_an_edit_that_is_refused_again_holds_what_was_behind(engine: Engine) -> None:
+    item = {"product_id": 1, "quantity": 2, "unit_price": Decimal(12)}
+    placed = {
+        "order_id": 1,
+        "customer_id": "c1",
+        "placed_at": "2026-01-01T10:00:00Z",
+        "items": [item],
+        "note": None,
+    }
+
+    def priced(price: str) -> Said:
+        data = {"order_id": 1, "product_id": 1, "unit_price": Decimal(price)}
+        return Said("sales.events", "1", "sales.order.item_priced.v1", data)
+
+    history = written(
+        [
+            Say(Said("sales.events", "1", "sales.order.placed.v1", placed), False, None, None, 0),
+            Say(priced("3"), False, None, "not_json", 0),
+            Say(priced("2.50"), False, None, None, 0),
+            Decide(1, False, "edit", priced("0.333"), None),
+        ]
+    )
+    order = sorted(history.ends, key=lambda partition: partition.topic == "mesh.events")
+    plan = Plan(history, tuple((chunk_of(history, at, 0, len(history.of(at))),) for at in order))
+    engine.reset()
+    engine.deliver(plan)
+    compare(engine, naive(plan))
+    assert engine.entity("sales.line")[1, 1]["unit_price"] == 12
+    assert engine.counters()["sales.events", order[0].partition] == {
+        "consumed": 3, "applied": 1, "ignored": 0, "dead_lettered": 1, "parked": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.soak
