@@ -119,7 +119,7 @@ class Settings(BaseSettings):
         9108, ge=0, le=65535, description="Loopback port of the projector's /metrics and /readyz; 0: none."
     )
     dead_letter_limit: int = Field(
-        10_000, ge=0, description="Dead letters of one partition past which the projector halts it."
+        10_000, ge=0, description="Dead letters of one topic past which the projector halts it."
     )
 
     api_host: str = Field("127.0.0.1", description="Address that the API listens on.")

@@ -27,8 +27,11 @@ def projector() -> None:
 
     Example: mesh projector
     """
+    import psycopg
+
     from mesh_core.cli.surroundings import find_surroundings
     from mesh_core.engine.projector import Projector
+    from mesh_core.errors import DependencyUnavailable
     from mesh_core.telemetry import configure_logging, get_logger
 
     mesh = find_surroundings()
@@ -43,10 +46,11 @@ def projector() -> None:
         gc.set_threshold(50_000, 20, 100)
         if _kafka_answers(mesh, stopping):
             running.run()
-    except Exception:
+    except (DependencyUnavailable, psycopg.OperationalError) as error:
         # While it waits for a dependency, being stopped is how it ends.
         if not stopping.is_set():
             raise
+        get_logger(__name__).info("stopped while waiting", cause=str(error).split("\n")[0])
     finally:
         if server is not None:
             server.close()

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import IsolationLevel
 
 from mesh_core.errors import UsageError
+from mesh_core.store.connections import connect
 from mesh_core.store.tables import physical, quote
 from mesh_core.store.versions import live_plan
 from mesh_core.store.view_query import equal, view_select
@@ -41,7 +42,8 @@ class CheckResult:
 
 def check(database_url: str, names: Sequence[str] = ()) -> list[CheckResult]:
     """Compare the live views of these names, or all. Raises UsageError for a name that is not a live view."""
-    with psycopg.connect(database_url) as connection:
+    with connect(database_url, "mesh check") as connection:
+        connection.autocommit = False
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         views = {view.model.name: view for view in live_plan(connection).views}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from mesh_core.log.errors import OffsetOutOfRange
 from mesh_core.log.interface import Chunk, Consumer
 from mesh_core.log.position import TopicPartition
 
@@ -25,11 +26,19 @@ class Gatherer:
             self._found.pop(partition, None)
 
     def gather(self, consumer: Consumer, timeout: float) -> list[Chunk]:
-        """At most about `target` records, one chunk a partition; waits up to `timeout` seconds for the first."""
+        """At most about `target` records, one chunk a partition; waits up to `timeout` seconds for the first.
+
+        Raises OffsetOutOfRange, and nothing that was polled is lost by it.
+        """
         found = self._found = {}
         count = size = 0
         while count < self.target and size < MAX_BYTES:
-            chunks = consumer.poll(min(POLL_RECORDS, self.target - count), 0.0 if found else timeout)
+            try:
+                chunks = consumer.poll(min(POLL_RECORDS, self.target - count), 0.0 if found else timeout)
+            except OffsetOutOfRange:
+                if not found:
+                    raise
+                break  # the consumer has moved past what was found, so that comes first; the next poll raises again
             if not chunks:
                 break
             for chunk in chunks:

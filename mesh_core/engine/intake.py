@@ -90,8 +90,7 @@ class Intake:
         """Decode a chunk."""
         topic = chunk.partition.topic
         values: Sequence[bytes | None] = chunk.values
-        # A structured event has one header, its content type; a binary one has all its attributes.
-        binary = any(len(headers) > 1 for headers in chunk.headers)
+        binary = any(name == "ce_specversion" for headers in chunk.headers for name, _ in headers)
         if binary or topic in self.tombstones:
             headers = chunk.headers or [()] * len(values)
             items = [self.read(topic, value, of) for value, of in zip(values, headers, strict=True)]

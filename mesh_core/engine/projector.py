@@ -25,6 +25,7 @@ from mesh_core.log.position import Position, TopicPartition
 from mesh_core.model.builtin import BUILT_IN_EVENTS
 from mesh_core.settings import Settings
 from mesh_core.store import checkpoints, versions
+from mesh_core.store.connections import connect
 from mesh_core.store.errors import Fenced, ForeignPartition, NotDeployed
 from mesh_core.telemetry import get_logger, metrics, process_span, stage
 
@@ -47,6 +48,7 @@ class Projector:
         self._positions: dict[TopicPartition, int] = {}
         self._fences: dict[TopicPartition, int] = {}
         self._halted: dict[str, str] = {}
+        self._shown: set[str] = set()
         self._backoff = Backoff()
         self._next_check = 0.0
         self._subscribed: tuple[str, ...] = ()
@@ -93,15 +95,27 @@ class Projector:
 
     def _recover(self, consumer: Consumer, error: psycopg.Error) -> None:
         """Postgres went away in the midst of something: go on from the checkpoints once it is back."""
-        self._wait("postgres", error)
-        if self._stopping.is_set():
-            return
-        self._connect()
-        self._reposition()
+        failure: psycopg.Error | None = error
+        while failure is not None and not self._stopping.is_set():
+            self._wait("postgres", failure)
+            try:
+                self._connect()
+                self._reposition()
+                failure = None
+            except psycopg.Error as again:
+                if fault_of(again) != "passing":
+                    raise
+                failure = again
+        self._seek(
+            consumer, [partition for partition in self._positions if partition.topic not in self._halted]
+        )
+
+    def _seek(self, consumer: Consumer, partitions: Collection[TopicPartition]) -> None:
+        """Read these from their checkpoints, wherever the consumer has got to."""
         owned = consumer.positions().offsets
-        for partition, offset in self._positions.items():
-            if partition in owned and partition.topic not in self._halted:
-                consumer.seek(partition, offset)
+        for partition in partitions:
+            if partition in owned:
+                consumer.seek(partition, self._positions[partition])
 
     def run_until_caught_up(self) -> None:
         """Project all that is in the log now, then return; for tests, the demo and one-off runs."""
@@ -138,10 +152,7 @@ class Projector:
             try:
                 if self._connection is not None:
                     self._connection.close()
-                self._connection = psycopg.connect(
-                    self._url, autocommit=True, application_name="mesh projector"
-                )
-                self._connection.execute("SET jit = off")
+                self._connection = connect(self._url, "mesh projector")
                 self._load_plan()
                 self._backoff.reset()
                 return
@@ -232,10 +243,15 @@ class Projector:
         found = checkpoints.take_over(connection, partitions)
         facts = self._driver_facts({partition.topic for partition in partitions})
         assert self._consumer is not None
-        starts = self._consumer.beginning_offsets(list(partitions))
-        ends = self._consumer.end_offsets(list(partitions))
-        for topic in sorted({partition.topic for partition in partitions}):
-            rows = [row for partition, row in found.items() if partition.topic == topic]
+        # A topic is judged as a whole: it is halted as a whole, and other projectors have the rest of it.
+        topics = {partition.topic for partition in partitions}
+        known = checkpoints.read(connection, topics)
+        there = [
+            p for p in {*known, *partitions} if p.topic in facts and p.partition < facts[p.topic].partitions
+        ]
+        starts, ends = self._consumer.beginning_offsets(there), self._consumer.end_offsets(there)
+        for topic in sorted(topics):
+            rows = [row for partition, row in known.items() if partition.topic == topic]
             missing = [p for p in partitions if p.topic == topic and p not in found]
             problem = topic_problem(topic, facts.get(topic), rows, starts, ends)
             if missing and problem is None:
@@ -245,12 +261,13 @@ class Projector:
             if problem:
                 self._halt(topic, problem, pause=False)
             else:
+                checkpoints.resume(connection, [p for p in partitions if p.topic == topic])
                 self._halted.pop(topic, None)
-                checkpoints.resume(connection, topic)
         self._gatherer.forget(partitions)
         for partition, row in found.items():
             self._positions[partition], self._fences[partition] = row.next_offset, row.fence
         self._next_check = time.monotonic() + CHECK_SECONDS  # all that a check asks has just been asked
+        self._show_halts()
         metrics.REBALANCES.labels("assigned").inc()
         log.info("assigned", partitions=[str(partition) for partition in sorted(partitions)])
         return {p: self._start(p, starts, ends) for p in partitions}
@@ -271,6 +288,7 @@ class Projector:
         for partition in partitions:
             self._positions.pop(partition, None)
             self._fences.pop(partition, None)
+        self._show_halts()
         metrics.REBALANCES.labels(change).inc()
         log.info(change, partitions=[str(partition) for partition in sorted(partitions)])
 
@@ -303,20 +321,40 @@ class Projector:
 
     def _halt(self, topic: str, reason: str, *, pause: bool = True) -> None:
         """Stop reading a topic and say so; everything else goes on."""
-        if self._halted.get(topic) == reason:
-            return
-        self._halted[topic] = reason
         checkpoints.halt(self._connected(), topic, reason)
-        mine = [partition for partition in self._positions if partition.topic == topic]
-        metrics.HALTED.labels(topic).set(len(mine))
-        log.error("halted", topic=topic, reason=reason)
+        if self._halted.get(topic) != reason:
+            log.error("halted", topic=topic, reason=reason)
+        self._halted[topic] = reason
+        self._show_halts()
         if pause and self._consumer is not None:
-            self._consumer.pause(mine)
+            self._consumer.pause([partition for partition in self._positions if partition.topic == topic])
+
+    def _unhalt(self, topic: str) -> None:
+        """Another projector found the topic in order: go on reading it, and see."""
+        assert self._consumer is not None
+        del self._halted[topic]
+        self._show_halts()
+        mine = [partition for partition in self._positions if partition.topic == topic]
+        self._seek(self._consumer, mine)
+        self._consumer.resume(mine)
+        log.info("goes on", topic=topic)
+
+    def _show_halts(self) -> None:
+        for topic in {*self._halted, *self._shown}:
+            halted = topic in self._halted
+            count = sum(partition.topic == topic for partition in self._positions) if halted else 0
+            metrics.HALTED.labels(topic).set(count)
+        self._shown = set(self._halted)
 
     def _check(self) -> None:
         """Every few seconds: are the topics what they were, how far behind are we, who else may know."""
         now = time.monotonic()
-        if now < self._next_check or self._consumer is None or self._applier is None:
+        if (
+            now < self._next_check
+            or self._consumer is None
+            or self._applier is None
+            or self._stopping.is_set()
+        ):
             return
         self._next_check = now + CHECK_SECONDS
         with self._connected().cursor() as cursor:
@@ -336,9 +374,15 @@ class Projector:
         except DependencyUnavailable as error:
             raise EngineError(str(error)) from error
         rows = checkpoints.read(self._connected(), {partition.topic for partition in mine})
-        for row in rows.values():  # another projector may have found the fault
-            if row.halted_reason is not None:
-                self._halt(row.partition.topic, row.halted_reason)
+        # Another projector may have found the fault, or that it is mended.
+        reasons = {
+            row.partition.topic: row.halted_reason for row in rows.values() if row.halted_reason is not None
+        }
+        for topic in [topic for topic in self._halted if topic not in reasons]:
+            self._unhalt(topic)
+        for topic, reason in reasons.items():
+            if topic not in self._halted:
+                self._halt(topic, reason)
         for topic in {partition.topic for partition in mine} - set(self._halted):
             owned = [
                 row

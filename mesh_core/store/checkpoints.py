@@ -81,6 +81,13 @@ def lock(
     return {found.partition: found for found in map(_checkpoint, cursor.fetchall())}
 
 
+def lock_live(cursor: psycopg.Cursor[Any]) -> None:
+    """The barrier over all live checkpoints, also those of topics that no declaration names any more."""
+    cursor.execute(
+        'SELECT FROM mesh.checkpoints WHERE build = %s ORDER BY topic, "partition" FOR UPDATE', (LIVE,)
+    )
+
+
 def take_over(
     connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
 ) -> dict[TopicPartition, Checkpoint]:
@@ -136,18 +143,21 @@ def advance(
 def halt(connection: psycopg.Connection[Any], topic: str, reason: str) -> None:
     """Mark all partitions of a topic as halted; its views are stale from now on, and say why."""
     connection.execute(
-        "UPDATE mesh.checkpoints SET halted_reason = %s, halted_at = clock_timestamp() "
-        "WHERE topic = %s AND halted_reason IS DISTINCT FROM %s",
+        "UPDATE mesh.checkpoints c SET halted_reason = %s, halted_at = clock_timestamp() FROM ("
+        'SELECT build, topic, "partition" FROM mesh.checkpoints WHERE topic = %s AND halted_reason IS DISTINCT FROM %s '
+        'ORDER BY topic, "partition" FOR UPDATE) AS o '
+        'WHERE c.build = o.build AND c.topic = o.topic AND c."partition" = o."partition"',
         (reason, topic, reason),
     )
 
 
-def resume(connection: psycopg.Connection[Any], topic: str) -> None:
-    """Forget that a topic was halted."""
+def resume(connection: psycopg.Connection[Any], partitions: Collection[TopicPartition]) -> None:
+    """Forget that these were halted; others of their topics may still be, by another projector."""
+    wanted = sorted(partitions)
     connection.execute(
-        "UPDATE mesh.checkpoints SET halted_reason = NULL, halted_at = NULL "
-        "WHERE topic = %s AND halted_reason IS NOT NULL",
-        (topic,),
+        "UPDATE mesh.checkpoints SET halted_reason = NULL, halted_at = NULL WHERE halted_reason IS NOT NULL "
+        'AND (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[]))',
+        ([p.topic for p in wanted], [p.partition for p in wanted]),
     )
 
 
