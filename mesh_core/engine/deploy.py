@@ -76,8 +76,7 @@ class Deployment:
             self._replay(row, self.catalog.entities[name])
         with self.connection.transaction(), self.connection.cursor() as cursor:
             # The barrier: nobody else commits a batch until the new versions are live.
-            everything = checkpoints.read(self.connection, list(self.facts))
-            checkpoints.lock(cursor, everything)
+            checkpoints.lock_live(cursor)
             for name, row in fresh.items():
                 self._join(row, self.catalog.entities[name])
             self._swap_entities(fresh, live)
@@ -218,6 +217,10 @@ class Deployment:
             if kind == "view" and name not in self.catalog.views and entity.id in row.reads.values():
                 self.connection.execute(f'DROP VIEW IF EXISTS read."{name}"')
                 self._drop(row)
+                self.report.steps.append(Step("view", name, "dropped", row.relation))
+                self.report.warnings.append(
+                    f"The view {name} is not declared any more, and went with the version of {entity.name} that it read."
+                )
 
     def _make_live(
         self, row: VersionRow, before: VersionRow | None, stem: str, columns: Sequence[str]
@@ -261,10 +264,11 @@ class Deployment:
             self.report.steps.append(Step("view", name, "changed" if before else "new", row.relation, count))
 
     def _report_unused(self, live: Mapping[tuple[str, str], VersionRow]) -> None:
+        gone = {(step.kind, step.name) for step in self.report.steps if step.change == "dropped"}
         known: Iterable[tuple[Any, str]] = live
         for kind, name in known:
             declared = self.catalog.entities if kind == "entity" else self.catalog.views
-            if name not in declared:
+            if name not in declared and (kind, name) not in gone:
                 self.report.steps.append(Step(kind, name, "unused", live[kind, name].relation))
 
 

@@ -10,7 +10,7 @@ from mesh_core.log.interface import Admin, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 
-Change = Literal["new", "changed", "unchanged", "unused"]
+Change = Literal["new", "changed", "unchanged", "unused", "dropped"]
 Progress = Callable[[str], None]
 
 

@@ -79,7 +79,8 @@ class Applier:
             return self._apply(cursor, batches, refused or {})
 
     def _apply(self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused) -> Applied:
-        release = releases(batches, self.router)
+        # A build honours a decision where it meets the record; what is held live is not its to release.
+        release = releases(batches, self.router) if self.build == LIVE else Release(self.router)
         mine = [batch.partition for batch in batches]
         locked = checkpoints.lock(cursor, {*mine, *release.targets}, self.build)
         self._check_owner(batches, locked)
