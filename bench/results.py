@@ -12,6 +12,8 @@ from statistics import median
 from bench.harness import Kind
 
 FOLDER = Path(__file__).parent / "results"
+LEAST = {"w1": 0.4}
+"""The share of its floor, on the same driver and in the same run, that ours must reach."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,19 @@ def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
             ]
         )
     return ["workload", "name", "kind", "median", "spread", "unit", "of floor"], rows
+
+
+def shortfalls(results: Sequence[Result]) -> list[str]:
+    """What of ours is slower than it may be, in words."""
+    floors = {(r.workload, r.driver): r.value for r in results if r.kind == "floor"}
+    found = []
+    for result in results:
+        floor, least = floors.get((result.workload, result.driver)), LEAST.get(result.workload)
+        if result.kind == "ours" and floor and least and result.value < least * floor:
+            found.append(
+                f"{result.workload}: {result.name} reaches {result.value / floor:.2f} of its floor, less than {least}"
+            )
+    return found
 
 
 def as_data(results: Sequence[Result]) -> list[dict[str, object]]:

@@ -29,6 +29,8 @@ def bench(
 ) -> None:
     """Measure on a local stack of its own, gone afterwards; every row is checked.
 
+    Exits with 1 if something of ours reaches less of its floor than it must.
+
     Example: mesh bench w1
     """
     run, results = _load("bench.run"), _load("bench.results")
@@ -47,6 +49,10 @@ def bench(
     else:
         print_table(*results.table(found))
     say(f"kept in {path}")
+    for shortfall in (slow := results.shortfalls(found)):
+        say(shortfall)
+    if slow:
+        raise typer.Exit(1)
 
 
 def _load(module: str) -> Any:

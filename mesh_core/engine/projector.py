@@ -261,7 +261,7 @@ class Projector:
             if problem:
                 self._halt(topic, problem, pause=False)
             else:
-                checkpoints.resume(connection, [p for p in partitions if p.topic == topic])
+                checkpoints.resume(connection, [row.partition for row in rows])
                 self._halted.pop(topic, None)
         self._gatherer.forget(partitions)
         for partition, row in found.items():

@@ -152,7 +152,7 @@ def halt(connection: psycopg.Connection[Any], topic: str, reason: str) -> None:
 
 
 def resume(connection: psycopg.Connection[Any], partitions: Collection[TopicPartition]) -> None:
-    """Forget that these were halted; others of their topics may still be, by another projector."""
+    """Forget that these were halted."""
     wanted = sorted(partitions)
     connection.execute(
         "UPDATE mesh.checkpoints SET halted_reason = NULL, halted_at = NULL WHERE halted_reason IS NOT NULL "

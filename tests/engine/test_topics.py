@@ -6,11 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import psycopg
 import pytest
 from confluent_kafka import TopicPartition as ForeignPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
+from mesh_core.engine import projector
 from mesh_core.log import TopicPartition
+from mesh_core.store import checkpoints
 from tests.engine.domain import CATALOG, CustomerSaved, ProductListed
 from tests.engine.events import Said, encoded
 from tests.log.reading import transactional
@@ -177,3 +180,23 @@ def test_the_checkpoint_passes_what_was_never_committed(mesh: Mesh) -> None:
     assert checkpoints_of(mesh)[TopicPartition("crm.events", 0)] == 6, "three records and three markers"
     mesh.project()
     assert mesh.outcomes() == Outcomes(consumed=1, applied=1)
+
+
+def test_a_halt_and_its_end_reach_every_projector(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(projector, "CHECK_SECONDS", 0.3)
+    with mesh.projecting() as first, mesh.projecting() as second:
+        mesh.publish(CustomerSaved(customer_id="A", name="Ann"), "A")
+        wait_for(lambda: "A" in mesh.rows("crm_customer"))
+        with psycopg.connect(mesh.database_url, autocommit=True) as connection:
+            checkpoints.halt(connection, "crm.events", "The operator looks at it.")
+            wait_for(
+                lambda: "crm.events" in first.projector.halted and "crm.events" in second.projector.halted
+            )
+            for key in "BCDE":
+                mesh.publish(CustomerSaved(customer_id=key, name=key), key)
+            mesh.publish(ProductListed(product_id=1, name="tea"), "1")
+            wait_for(lambda: bool(mesh.rows("stock_product")))
+            assert set(mesh.rows("crm_customer")) == {"A"}
+            checkpoints.resume(connection, list(checkpoints.read(connection, ["crm.events"])))
+        wait_for(lambda: set(mesh.rows("crm_customer")) == set("ABCDE"))
+    mesh.assert_sound()
