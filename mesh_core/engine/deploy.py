@@ -13,14 +13,11 @@ from typing import Any
 
 import psycopg
 
+from mesh_core.engine.building import Builder
 from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
-from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.intake import Intake
-from mesh_core.engine.resilience import apply_resiliently
-from mesh_core.engine.routing import Router
-from mesh_core.engine.transaction import Applier
-from mesh_core.log.interface import Consumer, Driver, TopicFacts
-from mesh_core.log.position import TopicPartition
+from mesh_core.log.interface import Driver, TopicFacts
+from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
 from mesh_core.store import checkpoints, tables, versions
@@ -44,10 +41,14 @@ def deploy(
     report = DeployReport()
     with psycopg.connect(database_url, autocommit=True) as connection, closing(driver.admin()) as admin:
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        facts = make_topics(admin, catalog, topics, report)
+        live = {(row.kind, row.name): row for row in versions.version_rows(connection, "live")}
+        also = {topic for row in live.values() for topic in row.topics}
+        facts = make_topics(admin, catalog, topics, also, report)
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
-        Deployment(connection, database_url, catalog, driver, facts, report, progress).run()
+        builder = Builder(database_url, driver, _intake(catalog, live))
+        entry_topics = sorted({*catalog.topics, MESH_TOPIC, *also})
+        Deployment(connection, builder, catalog, facts, entry_topics, live, report, progress).run()
     return report
 
 
@@ -56,36 +57,40 @@ class Deployment:
     """One deploy, under the deploy lock: what is registered, replayed, joined and swapped."""
 
     connection: psycopg.Connection[Any]
-    database_url: str
+    builder: Builder
     catalog: Catalog
-    driver: Driver
     facts: Mapping[str, TopicFacts]
+    entry_topics: Sequence[str]
+    """Every topic that is declared or feeds a live version: any event may register an entry of a workflow."""
+    live: Mapping[tuple[str, str], VersionRow]
+    """What serves when the deploy begins, by kind and name."""
     report: DeployReport
     progress: Progress
 
     def run(self) -> None:
         """Do it all. Raises DeployRefused before anything that serves is touched."""
         self._forget_interrupted()
-        live = {(row.kind, row.name): row for row in versions.version_rows(self.connection, "live")}
         fresh = {
             name: self._register_entity(model)
             for name, model in self.catalog.entities.items()
-            if self._differs("entity", name, live)
+            if self._differs("entity", name)
         }
-        for name, row in fresh.items():
-            self._replay(row, self.catalog.entities[name])
+        for row in fresh.values():
+            self._replay(row)
         with self.connection.transaction(), self.connection.cursor() as cursor:
             # The barrier: nobody else commits a batch until the new versions are live.
             checkpoints.lock_live(cursor)
-            for name, row in fresh.items():
-                self._join(row, self.catalog.entities[name])
-            self._swap_entities(fresh, live)
-            self._swap_views(live)
+            for row in fresh.values():
+                self._join(row)
+            self._swap_entities(fresh)
+            self._feed_entries()
+            self._swap_views()
+            self._feed_entry_views()
             versions.raise_generation(self.connection)
-        self._report_unused(live)
+        self._report_unused()
 
-    def _differs(self, kind: str, name: str, live: Mapping[tuple[str, str], VersionRow]) -> bool:
-        row = live.get((kind, name))
+    def _differs(self, kind: str, name: str) -> bool:
+        row = self.live.get((kind, name))
         return row is None or row.fingerprint != self.catalog.fingerprint(name)
 
     def _forget_interrupted(self) -> None:
@@ -104,7 +109,7 @@ class Deployment:
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
 
     def _register_entity(self, model: EntityModel) -> VersionRow:
-        topics = sorted(self.facts) if model.name == ENTRY else [model.topic]
+        topics = self.entry_topics if model.name == ENTRY else [model.topic]
         with self.connection.transaction():
             row = versions.insert_version(
                 self.connection,
@@ -117,103 +122,49 @@ class Deployment:
                 topics=topics,
             )
             tables.create_entity_table(self.connection, model, row.relation)
-            checkpoints.ensure(self.connection, [self.facts[topic] for topic in topics], row.id)
+            there = [self.facts[topic] for topic in topics if topic in self.facts]
+            checkpoints.ensure(self.connection, there, row.id)
         return row
 
-    def _replay(self, row: VersionRow, model: EntityModel) -> None:
+    def _replay(self, row: VersionRow) -> None:
         """Bring a building entity close to the live checkpoints. A topic nobody consumed yet needs nothing."""
-        wanted = {
-            partition: checkpoint.next_offset
-            for partition, checkpoint in checkpoints.read(self.connection, row.topics).items()
-            if checkpoint.next_offset > 0
-        }
+        live = checkpoints.read(self.connection, row.topics)
+        wanted = {p: checkpoint.next_offset for p, checkpoint in live.items() if checkpoint.next_offset > 0}
         if wanted:
-            self._check_history(row, wanted)
-            self.progress(f"replaying {model.name} from {', '.join(row.topics)}")
-            self._apply_up_to(row, wanted)
+            topics = {partition.topic for partition in wanted}
+            read = {
+                partition: checkpoint for partition, checkpoint in live.items() if partition.topic in topics
+            }
+            self.builder.check_history(row, read, self.facts)
+            self.progress(f"replaying {row.name} from {', '.join(row.topics)}")
+            self.builder.apply_up_to(row, wanted)
 
-    def _check_history(self, row: VersionRow, wanted: Mapping[TopicPartition, int]) -> None:
-        consumer = self.driver.consumer(None)
-        try:
-            starts = consumer.beginning_offsets(list(wanted))
-        finally:
-            consumer.close()
-        cut = {partition: offset for partition, offset in starts.items() if offset > 0}
-        if cut:
-            facts = ", ".join(f"{partition} starts at {offset}" for partition, offset in sorted(cut.items()))
-            raise DeployRefused(
-                f"{row.name} cannot be built: the log no longer has its beginning ({facts}).",
-                remedy="Publish the missing history again into a new topic.",
-            )
-
-    def _join(self, row: VersionRow, model: EntityModel) -> None:
+    def _join(self, row: VersionRow) -> None:
         """Under the barrier: apply up to exactly the live checkpoints, and hand over."""
         wanted = {
             partition: checkpoint.next_offset
             for partition, checkpoint in checkpoints.read(self.connection, row.topics).items()
         }
-        self._apply_up_to(row, wanted)
+        self.builder.apply_up_to(row, wanted)
         self.connection.execute("DELETE FROM mesh.held_events WHERE version_id = %s", (-row.id,))
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
 
-    def _apply_up_to(self, row: VersionRow, wanted: Mapping[TopicPartition, int]) -> None:
-        """Apply records of the log to one building entity until its checkpoints are at `wanted`."""
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
-            plan = versions.plan_of(0, [row])
-            contracts = self.catalog.contracts.values()
-            router = Router(plan.entities, Intake(self.catalog.entities.values(), contracts))
-            applier = Applier(connection, plan, router, {}, row.id)
-            standing = {p: c.next_offset for p, c in checkpoints.read(connection, row.topics, row.id).items()}
-            behind = {p: standing[p] for p, offset in wanted.items() if standing[p] < offset}
-            if not behind:
-                return
-            consumer = self.driver.consumer(None)
-            try:
-                consumer.assign(behind)
-                self._consume(consumer, applier, behind, wanted)
-            finally:
-                consumer.close()
-
-    @staticmethod
-    def _consume(
-        consumer: Consumer,
-        applier: Applier,
-        standing: dict[TopicPartition, int],
-        wanted: Mapping[TopicPartition, int],
-    ) -> None:
-        while any(offset < wanted[partition] for partition, offset in standing.items()):
-            batches = []
-            for chunk in consumer.poll(20_000, 1.0):
-                partition = chunk.partition
-                if standing[partition] >= wanted[partition]:
-                    continue
-                batch = applier.router.intake.batch(chunk, standing[partition])
-                if chunk.next_offset > wanted[partition]:
-                    count = sum(offset < wanted[partition] for offset in chunk.offsets)
-                    batch = batch.part(0, count) if count < len(chunk.offsets) else batch
-                    batch.chunk.next_offset = wanted[partition]
-                batches.append(batch)
-            if batches:
-                standing.update(apply_resiliently(applier, batches).positions)
-
-    def _swap_entities(
-        self, fresh: Mapping[str, VersionRow], live: Mapping[tuple[str, str], VersionRow]
-    ) -> None:
+    def _swap_entities(self, fresh: Mapping[str, VersionRow]) -> None:
         for name, model in self.catalog.entities.items():
-            before, row = live.get(("entity", name)), fresh.get(name)
+            before, row = self.live.get(("entity", name)), fresh.get(name)
             if row is None:
                 assert before is not None
                 self.report.steps.append(Step("entity", name, "unchanged", before.relation))
                 continue
             if before is not None:
-                self._drop_readers(before, live)
+                self._drop_readers(before)
             columns = [column.name for column in model.columns]
             self._make_live(row, before, model.table, columns)
             self.report.steps.append(Step("entity", name, "changed" if before else "new", row.relation))
 
-    def _drop_readers(self, entity: VersionRow, live: Mapping[tuple[str, str], VersionRow]) -> None:
+    def _drop_readers(self, entity: VersionRow) -> None:
         """Views that are no longer declared and read an entity version that goes, go with it."""
-        for (kind, name), row in live.items():
+        for (kind, name), row in self.live.items():
             if kind == "view" and name not in self.catalog.views and entity.id in row.reads.values():
                 self.connection.execute(f'DROP VIEW IF EXISTS read."{name}"')
                 self._drop(row)
@@ -234,13 +185,29 @@ class Deployment:
         if before is not None:
             self._drop(before)
 
-    def _swap_views(self, live: Mapping[tuple[str, str], VersionRow]) -> None:
+    def _feed_entries(self) -> None:
+        """Entries that serve on are fed by the topics that came with this deploy, too."""
+        self.connection.execute(
+            "UPDATE mesh.versions SET topics = %s WHERE kind = 'entity' AND name = %s AND state = 'live'",
+            (self.entry_topics, ENTRY),
+        )
+
+    def _feed_entry_views(self) -> None:
+        """So are the views that read entries: their positions and how fresh they are count these topics."""
+        self.connection.execute(
+            "UPDATE mesh.versions AS view SET topics = (SELECT array_agg(DISTINCT topic) FROM mesh.versions AS entity, "
+            "unnest(entity.topics) AS topic WHERE entity.id IN (SELECT value::int FROM jsonb_each_text(view.reads))) "
+            "WHERE kind = 'view' AND state = 'live' AND reads ? %s",
+            (ENTRY,),
+        )
+
+    def _swap_views(self) -> None:
         rows = versions.version_rows(self.connection, "live")
         entities = {row.name: row for row in rows if row.kind == "entity"}
         for name, model in self.catalog.views.items():
-            before = live.get(("view", name))
+            before = self.live.get(("view", name))
             reads = {entity: entities[entity].id for entity in sorted(model.entities)}
-            if before is not None and not self._differs("view", name, live) and before.reads == reads:
+            if before is not None and not self._differs("view", name) and before.reads == reads:
                 self.report.steps.append(Step("view", name, "unchanged", before.relation))
                 continue
             self.progress(f"computing {name}")
@@ -263,13 +230,23 @@ class Deployment:
             self._make_live(row, before, model.table, [column.name for column in model.columns])
             self.report.steps.append(Step("view", name, "changed" if before else "new", row.relation, count))
 
-    def _report_unused(self, live: Mapping[tuple[str, str], VersionRow]) -> None:
+    def _report_unused(self) -> None:
         gone = {(step.kind, step.name) for step in self.report.steps if step.change == "dropped"}
-        known: Iterable[tuple[Any, str]] = live
+        known: Iterable[tuple[Any, str]] = self.live
         for kind, name in known:
             declared = self.catalog.entities if kind == "entity" else self.catalog.views
             if name not in declared and (kind, name) not in gone:
-                self.report.steps.append(Step(kind, name, "unused", live[kind, name].relation))
+                self.report.steps.append(Step(kind, name, "unused", self.live[kind, name].relation))
+
+
+def _intake(catalog: Catalog, live: Mapping[tuple[str, str], VersionRow]) -> Intake:
+    """Decodes the topics of what is declared, and of what serves though it no longer is."""
+    left = [
+        EntityModel.from_json(row.declaration)
+        for (kind, name), row in live.items()
+        if kind == "entity" and name not in catalog.entities
+    ]
+    return Intake([*left, *catalog.entities.values()], catalog.contracts.values())
 
 
 __all__ = ["DeployReport", "Deployment", "Step", "Topics", "deploy"]

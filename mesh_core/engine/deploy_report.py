@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -47,14 +47,17 @@ class Topics:
 
 
 def make_topics(
-    admin: Admin, catalog: Catalog, topics: Topics, report: DeployReport
+    admin: Admin, catalog: Catalog, topics: Topics, also: Collection[str], report: DeployReport
 ) -> dict[str, TopicFacts]:
-    """Create the topics that are missing, and look at them all; doubts about them go into the report."""
+    """Create the declared topics that are missing, and look at them all; doubts about them go into the report.
+
+    `also` are topics of live versions: looked at too, but left out if they are gone, since they had events.
+    """
     names = sorted({*catalog.topics, MESH_TOPIC})
     facts = admin.describe(names)
     for name in names:
         if name not in facts:
             admin.create_topic(name, topics.partitions, topics.replication)
-    facts = admin.describe(names)
+    facts = admin.describe(sorted({*names, *also}))
     report.warnings += [problem for name in names for problem in facts[name].problems()]
     return facts
