@@ -6,9 +6,10 @@ A view is computed from entity tables that exist; an entity is replayed from the
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -16,6 +17,7 @@ import psycopg
 from mesh_core.engine.building import Builder
 from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
 from mesh_core.engine.intake import Intake
+from mesh_core.engine.swapping import swap
 from mesh_core.log.interface import Driver, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
@@ -66,10 +68,15 @@ class Deployment:
     """What serves when the deploy begins, by kind and name."""
     report: DeployReport
     progress: Progress
+    noticed: int = 0
+    """How many warnings there were before the final transaction."""
+    exchanges: list[Callable[[], None]] = field(default_factory=list)
+    """What the final transaction does to tables and names that others read."""
 
     def run(self) -> None:
         """Do it all. Raises DeployRefused before anything that serves is touched."""
         self._forget_interrupted()
+        self.noticed = len(self.report.warnings)
         fresh = {
             name: self._register_entity(model)
             for name, model in self.catalog.entities.items()
@@ -77,17 +84,23 @@ class Deployment:
         }
         for row in fresh.values():
             self._replay(row)
-        with self.connection.transaction(), self.connection.cursor() as cursor:
-            # The barrier: nobody else commits a batch until the new versions are live.
-            checkpoints.lock_live(cursor)
-            for row in fresh.values():
-                self._join(row)
-            self._swap_entities(fresh)
-            self._feed_entries()
-            self._swap_views()
-            self._feed_entry_views()
-            versions.raise_generation(self.connection)
+        swap(self.connection, lambda: self._make_all_live(fresh))
         self._report_unused()
+
+    def _make_all_live(self, fresh: Mapping[str, VersionRow]) -> None:
+        """The final transaction; it may be tried again."""
+        self.report.steps.clear()
+        del self.report.warnings[self.noticed :]
+        self.exchanges.clear()
+        for row in fresh.values():
+            self._join(row)
+        self._swap_entities(fresh)
+        self._feed_entries()
+        self._swap_views()
+        self._feed_entry_views()
+        for exchange in self.exchanges:  # last of all, since readers wait from here on
+            exchange()
+        versions.raise_generation(self.connection)
 
     def _differs(self, kind: str, name: str) -> bool:
         row = self.live.get((kind, name))
@@ -166,12 +179,15 @@ class Deployment:
         """Views that are no longer declared and read an entity version that goes, go with it."""
         for (kind, name), row in self.live.items():
             if kind == "view" and name not in self.catalog.views and entity.id in row.reads.values():
-                self.connection.execute(f'DROP VIEW IF EXISTS read."{name}"')
-                self._drop(row)
+                self.exchanges.append(partial(self._drop_view, row))
                 self.report.steps.append(Step("view", name, "dropped", row.relation))
                 self.report.warnings.append(
                     f"The view {name} is not declared any more, and went with the version of {entity.name} that it read."
                 )
+
+    def _drop_view(self, row: VersionRow) -> None:
+        self.connection.execute(f'DROP VIEW IF EXISTS read."{row.name}"')
+        self._drop(row)
 
     def _make_live(
         self, row: VersionRow, before: VersionRow | None, stem: str, columns: Sequence[str]
@@ -181,9 +197,9 @@ class Deployment:
         self.connection.execute(
             "UPDATE mesh.versions SET state = 'live', live_at = clock_timestamp() WHERE id = %s", (row.id,)
         )
-        tables.swap_stable_name(self.connection, stem, row.relation, columns)
+        self.exchanges.append(lambda: tables.swap_stable_name(self.connection, stem, row.relation, columns))
         if before is not None:
-            self._drop(before)
+            self.exchanges.append(lambda: self._drop(before))
 
     def _feed_entries(self) -> None:
         """Entries that serve on are fed by the topics that came with this deploy, too."""

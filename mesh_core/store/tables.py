@@ -80,11 +80,33 @@ def create_read_view(connection: psycopg.Connection, relation: str, columns: Ite
 def swap_stable_name(
     connection: psycopg.Connection, stem: str, relation: str, columns: Sequence[str]
 ) -> None:
-    """Point `read.<stem>` at a version. Dropped and made anew, since columns may go or change their type."""
-    connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(stem)}")
-    connection.execute(
-        f"CREATE VIEW {READ}.{quote(stem)} AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
-    )
+    """Point `read.<stem>` at a version.
+
+    Replaced in place where columns stay and new ones come last, so grants and views of others survive. Otherwise
+    dropped and made anew with the same grants on the whole; raises DependentObjectsStillExist if others read it.
+    """
+    name = f"{READ}.{quote(stem)}"
+    query = f"AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
+    try:
+        with connection.transaction():
+            connection.execute(f"CREATE OR REPLACE VIEW {name} {query}")
+        return
+    except psycopg.errors.InvalidTableDefinition:
+        grants = _grants(connection, name)
+    connection.execute(f"DROP VIEW {name}")
+    connection.execute(f"CREATE VIEW {name} {query}")
+    for privilege, role, grantable in grants:
+        option = " WITH GRANT OPTION" if grantable else ""
+        connection.execute(f"GRANT {privilege} ON {name} TO {role}{option}")
+
+
+def _grants(connection: psycopg.Connection, name: str) -> list[tuple[str, str, bool]]:
+    """(privilege, role as SQL, may be passed on) of a view, its owner's aside."""
+    return connection.execute(
+        "SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE grantee::regrole::text END, is_grantable "
+        "FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = %s::regclass AND grantee <> relowner",
+        (name,),
+    ).fetchall()
 
 
 def drop_version(connection: psycopg.Connection, relation: str) -> None:

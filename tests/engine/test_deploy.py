@@ -7,15 +7,21 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
+from mesh_core.engine import building, swapping
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
+from mesh_core.log import TopicPartition
 from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, many, one, patch, upsert
+from mesh_core.model import by_workflow as clients_of
+from mesh_core.model.builtin import Workflow
 from mesh_core.settings import Settings
-from tests.support.mesh import Mesh, wait_for
+from mesh_core.store.tables import ENTRY
+from tests.support.mesh import Mesh, checkpoints_of, wait_for
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -88,6 +94,7 @@ def catalog(
     doc: str = "",
     tools: bool = False,
     ticket_list: bool = False,
+    by_workflow: bool = False,
 ) -> Catalog:
     declared: Any = client(doc, with_city=with_city)
     tickets = many(Ticket.client_id, declared.client_id)
@@ -108,6 +115,9 @@ def catalog(
                 "ticket_list", Ticket, ticket_id=Ticket.ticket_id, cost=Ticket.cost, name=owner[declared.name]
             )
         )
+    if by_workflow:
+        clients = clients_of(Workflow, declared).list(declared.name)
+        views.append(View("clients_of_workflow", Workflow, workflow_id=Workflow.workflow_id, clients=clients))
     return Catalog.of(entities=entities, views=views)
 
 
@@ -326,3 +336,110 @@ def test_readers_see_one_version_or_the_other(desk: Mesh) -> None:
     reading.join(10)
     assert not wrong
     assert len(seen) == 2
+
+
+def test_a_build_on_a_topic_made_anew_is_refused(desk: Mesh) -> None:
+    desk.execute("UPDATE mesh.checkpoints SET topic_id = 'another' WHERE topic = 'desk.events'")
+    before = desk.rows("client_overview")
+    with pytest.raises(DeployRefused, match="was re-created"):
+        desk.deploy(catalog(with_city=True))
+    assert desk.rows("client_overview") == before
+
+
+def test_a_build_does_not_wait_for_records_that_never_come(
+    desk: Mesh, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(building, "STALL_SECONDS", 1.0)
+    partition = TopicPartition("desk.events", 0)
+    end = checkpoints_of(desk)[partition]
+    connection, applier = desk.applier([partition])
+    with connection, desk.driver.consumer() as consumer:
+        consumer.assign({partition: end})
+        with pytest.raises(DeployRefused, match=rf"\[0\] is at {end} of {end + 3}"):
+            building.consume(consumer, applier, {partition: end}, {partition: end + 3})
+
+
+def test_a_swap_holds_up_every_live_checkpoint(desk: Mesh) -> None:
+    """Also those of topics that only versions of an earlier catalog read."""
+    desk.deploy(catalog(tools=True))
+    held: list[bool] = []
+
+    def progress(line: str) -> None:
+        if line.startswith("computing"):
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                desk.execute("SELECT FROM mesh.checkpoints WHERE topic = 'shed.events' FOR UPDATE NOWAIT")
+            held.append(True)
+
+    deploy(desk.database_url, catalog(sums=True), desk.driver, Topics(3, 1), progress)
+    assert held == [True]
+
+
+def test_entries_are_fed_by_every_live_topic(desk: Mesh) -> None:
+    def fed(kind: str, name: str) -> set[str]:
+        ((topics,),) = desk.query(
+            "SELECT topics FROM mesh.versions WHERE kind = %s AND name = %s AND state = 'live'", kind, name
+        )
+        return set(topics)
+
+    assert fed("entity", ENTRY) == {"desk.events", "mesh.events"}
+    before = relations(desk)
+    desk.deploy(catalog(tools=True, by_workflow=True))
+    every = {"desk.events", "mesh.events", "shed.events"}
+    assert fed("entity", ENTRY) == fed("view", "clients_of_workflow") == every
+    desk.deploy(catalog(by_workflow=True))
+    assert fed("entity", ENTRY) == every, "what is no longer declared goes on being read"
+    assert {name: oid for name, oid in relations(desk).items() if name in before} == before
+
+    workflow = uuid4()
+    desk.publish(ToolBought(tool_id=1, name="saw"), 1, workflow=workflow)
+    desk.project()
+    desk.execute("UPDATE mesh.versions SET fingerprint = 'of before' WHERE name = 'mesh.workflow_entry'")
+    assert changes(desk.deploy())[ENTRY] == "changed"
+    assert [(row["entity"], row["key"]) for row in desk.rows("mesh_workflow_entry").values()] == [
+        ("tool", "1")
+    ]
+    desk.assert_sound()
+
+
+def test_a_view_that_goes_with_its_entity_is_told_of(desk: Mesh) -> None:
+    desk.deploy(catalog(ticket_list=True))
+    report = desk.deploy(catalog(with_city=True))
+    assert changes(report)["ticket_list"] == "dropped"
+    assert any("ticket_list" in warning for warning in report.warnings)
+
+
+def test_a_swap_that_is_held_up_names_who_does_it(desk: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(swapping, "LOCK_TIMEOUT_MS", 200)
+    monkeypatch.setattr(swapping, "ATTEMPTS", 2)
+    before = relations(desk), desk.rows("client_overview")
+    with psycopg.connect(desk.database_url, application_name="a slow report") as reader:
+        reader.execute("SELECT * FROM read.client_overview").fetchall()
+        with pytest.raises(DeployRefused, match="a slow report"):
+            desk.deploy(catalog(sums=True))
+    assert (relations(desk), desk.rows("client_overview")) == before
+    assert changes(desk.deploy(catalog(sums=True))) == {"client_overview": "changed"}
+    desk.assert_sound()
+
+
+def test_views_of_others_survive_new_columns_and_refuse_that_columns_go(desk: Mesh) -> None:
+    desk.execute("CREATE VIEW public.report AS SELECT name, tickets FROM read.client_overview")
+    desk.deploy(catalog(sums=True))
+    assert len(desk.query("SELECT * FROM public.report")) == 5
+    with pytest.raises(DeployRefused, match=r"view report depends on view read\.client_overview"):
+        desk.deploy(catalog())
+    assert len(desk.query("SELECT * FROM public.report")) == 5
+    desk.execute("DROP VIEW public.report")
+    desk.deploy(catalog())
+    desk.assert_sound()
+
+
+def test_grants_survive_a_swap(desk: Mesh) -> None:
+    role = f"reader_{uuid4().hex[:8]}"
+    desk.execute(f"CREATE ROLE {role}; GRANT SELECT ON read.client_overview TO {role}")
+    may = f"SELECT has_table_privilege('{role}', 'read.client_overview', 'SELECT')"
+    try:
+        for changed in (catalog(sums=True), catalog()):
+            desk.deploy(changed)
+            assert desk.query(may) == [(True,)]
+    finally:
+        desk.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
