@@ -17,6 +17,7 @@ import psycopg
 from mesh_core.engine.building import Builder
 from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
 from mesh_core.engine.intake import Intake
+from mesh_core.engine.recounting import hand_over, recount
 from mesh_core.engine.swapping import swap
 from mesh_core.log.interface import Driver, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
@@ -94,6 +95,7 @@ class Deployment:
         self.exchanges.clear()
         for row in fresh.values():
             self._join(row)
+        self._recount(fresh)
         self._swap_entities(fresh)
         self._feed_entries()
         self._swap_views()
@@ -159,8 +161,20 @@ class Deployment:
             for partition, checkpoint in checkpoints.read(self.connection, row.topics).items()
         }
         self.builder.apply_up_to(row, wanted)
-        self.connection.execute("DELETE FROM mesh.held_events WHERE version_id = %s", (-row.id,))
+        served = {
+            fold.contract.type
+            for (kind, _), old in self.live.items()
+            if kind == "entity"
+            for fold in EntityModel.from_json(old.declaration).folds
+        }
+        types = {fold.contract.type for fold in self.catalog.entities[row.name].folds} - served
+        hand_over(self.connection, row.id, types)
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
+
+    def _recount(self, fresh: Mapping[str, VersionRow]) -> None:
+        before = {name: self.live.get(("entity", name)) for name in fresh}
+        pairs = [(old.id if (old := before[name]) else None, row.id) for name, row in fresh.items()]
+        recount(self.connection, pairs)
 
     def _swap_entities(self, fresh: Mapping[str, VersionRow]) -> None:
         for name, model in self.catalog.entities.items():

@@ -15,7 +15,7 @@ import pytest
 from mesh_core.engine import building, swapping
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.log import TopicPartition
+from mesh_core.log import Delivered, TopicPartition
 from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, many, one, patch, upsert
 from mesh_core.model import by_workflow as clients_of
 from mesh_core.model.builtin import Workflow
@@ -52,6 +52,11 @@ class Ticket(Entity, service="desk"):
     client_id: Col[str]
     cost: Col[Decimal]
     folds = upsert(TicketOpened), patch(TicketMoved)
+
+
+class TicketPriced(Event, type="desk.ticket.priced.v1"):
+    ticket_id: int
+    cost: Decimal
 
 
 class ToolBought(Event, type="shed.tool.bought.v1"):
@@ -95,6 +100,8 @@ def catalog(
     tools: bool = False,
     ticket_list: bool = False,
     by_workflow: bool = False,
+    priced: bool = False,
+    adding: bool = False,
 ) -> Catalog:
     declared: Any = client(doc, with_city=with_city)
     tickets = many(Ticket.client_id, declared.client_id)
@@ -115,6 +122,22 @@ def catalog(
                 "ticket_list", Ticket, ticket_id=Ticket.ticket_id, cost=Ticket.cost, name=owner[declared.name]
             )
         )
+    if priced:
+
+        class Price(Entity, service="desk"):
+            ticket_id: Key[int]
+            cost: Col[Decimal]
+            folds = (upsert(TicketPriced),)
+
+        entities.append(Price)
+    if adding:
+
+        class Count(Entity, service="desk"):
+            client_id: Key[str]
+            saves: Col[int]
+            folds = (upsert(ClientSaved, saves=add(1)),)
+
+        entities.append(Count)
     if by_workflow:
         clients = clients_of(Workflow, declared).list(declared.name)
         views.append(View("clients_of_workflow", Workflow, workflow_id=Workflow.workflow_id, clients=clients))
@@ -443,3 +466,32 @@ def test_grants_survive_a_swap(desk: Mesh) -> None:
             assert desk.query(may) == [(True,)]
     finally:
         desk.execute(f"DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_counters_follow_what_versions_hold(desk: Mesh) -> None:
+    """A new entity refuses what others took: the records count as held from then on, and can be released."""
+    desk.deploy(catalog(adding=True))
+    assert desk.outcomes() == (60, 40, 0, 20, 0), "its events lack a sequence"
+    assert {row["counted"] for row in desk.held()} == {"dead_lettered"}
+    desk.assert_sound()
+    row = desk.held()[0]
+    letter = Delivered(TopicPartition(row["topic"], row["partition"]), row["offset"])
+    desk.decide(letter, "discard")
+    desk.project()
+    assert desk.outcomes("desk.events")[1:] == (41, 0, 19, 0)
+    desk.assert_sound()
+    desk.execute("UPDATE mesh.versions SET fingerprint = 'of before' WHERE name = 'desk.count'")
+    desk.deploy()
+    assert desk.outcomes("desk.events")[1:] == (41, 0, 19, 0), "a build honours the decision"
+    desk.assert_sound()
+
+
+def test_what_only_a_new_entity_can_read_and_refuses_stays_held(desk: Mesh) -> None:
+    desk.publish(TicketPriced(ticket_id=1, cost=Decimal("2")), 2)  # the key of another
+    desk.publish(TicketPriced(ticket_id=3, cost=Decimal("3")), 3)
+    desk.project()
+    assert desk.outcomes().ignored == 2
+    desk.deploy(catalog(priced=True))
+    assert [(row["reason"], row["counted"]) for row in desk.held()] == [("key_mismatch", "dead_lettered")]
+    assert desk.rows("desk_price")[3]["cost"] == Decimal("3")
+    desk.assert_sound()

@@ -1,0 +1,86 @@
+"""Counts held records anew when entity versions take the place of others. The barrier must be held."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import groupby
+from typing import Any
+
+import psycopg
+
+from mesh_core.engine.verdicts import STATUS_OUTCOME, worst
+from mesh_core.log.position import TopicPartition
+from mesh_core.store import checkpoints
+from mesh_core.store.checkpoints import Advance, Counts
+from mesh_core.store.held import ALL, Place
+
+
+def hand_over(connection: psycopg.Connection[Any], new: int, types: Collection[str]) -> None:
+    """Let the live rows speak for what a build holds for all entities of a topic.
+
+    `types` are event types that no live version read, so only the build can have refused them: such a dead letter
+    stays held for its version, and so does what is parked behind it.
+    """
+    connection.execute(
+        "UPDATE mesh.held_events AS mine SET version_id = %(new)s WHERE version_id = %(build)s AND EXISTS "
+        "(SELECT FROM mesh.held_events AS dead WHERE dead.version_id = %(build)s AND dead.event_type = ANY(%(types)s) "
+        "AND dead.status = 'dead' AND (dead.topic, dead.partition, dead.record_key) = "
+        "(mine.topic, mine.partition, mine.record_key) AND dead.offset <= mine.offset) AND NOT EXISTS "
+        "(SELECT FROM mesh.held_events AS live WHERE live.version_id = %(all)s AND "
+        "(live.topic, live.partition, live.offset) = (mine.topic, mine.partition, mine.offset))",
+        {"new": new, "build": -new, "types": list(types), "all": ALL},
+    )
+    connection.execute("DELETE FROM mesh.held_events WHERE version_id = %s", (-new,))
+
+
+def recount(connection: psycopg.Connection[Any], replaced: Collection[tuple[int | None, int]]) -> None:
+    """Count the records that an old or a new version holds as they are held from now on.
+
+    `replaced` are (old version id or None, new one); rows of the old ones are still there. What a version that does
+    not hold a record came to is not known any more: it is taken for applied, as long as any are counted so.
+    """
+    successors = {old: new for old, new in replaced if old is not None}
+    arriving = {new for _, new in replaced}
+    rows = connection.execute(
+        'SELECT topic, "partition", "offset", version_id, status, otherwise, counted FROM mesh.held_events '
+        'WHERE (topic, "partition", "offset") IN (SELECT topic, "partition", "offset" FROM mesh.held_events '
+        'WHERE version_id = ANY(%s)) ORDER BY topic, "partition", "offset"',
+        ([*successors, *arriving],),
+    ).fetchall()
+    applied: dict[TopicPartition, int] = {
+        TopicPartition(topic, partition): count
+        for topic, partition, count in connection.execute(
+            'SELECT topic, "partition", applied FROM mesh.checkpoints WHERE build = 0'
+        )
+    }
+    moves: dict[TopicPartition, Counts] = {}
+    changes: list[tuple[str, str, Place]] = []
+    for (topic, number, offset), group in groupby(rows, key=lambda row: row[:3]):
+        partition = TopicPartition(topic, number)
+        held = {version: rest for _, _, _, version, *rest in group}
+        before = [rest for version, rest in held.items() if version not in arriving]
+        moved = moves.setdefault(partition, Counts())
+        if before:
+            _, otherwise, counted = before[0]
+        else:
+            left = applied.get(partition, 0) + moved.applied
+            otherwise = counted = "applied" if left > 0 else "ignored"
+        if any(version in successors and successors[version] not in held for version in held):
+            otherwise = worst([otherwise, "applied"])
+        after = [
+            STATUS_OUTCOME[status] for version, (status, *_) in held.items() if version not in successors
+        ]
+        now = worst([otherwise, *after])
+        moved.add(counted, -1)
+        moved.add(now)
+        changes.append((otherwise, now, (partition, offset)))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            "UPDATE mesh.held_events SET otherwise = %s, counted = %s "
+            'WHERE topic = %s AND "partition" = %s AND "offset" = %s',
+            [(otherwise, now, at.topic, at.partition, offset) for otherwise, now, (at, offset) in changes],
+        )
+        live = checkpoints.read(connection, {partition.topic for partition in moves})
+        checkpoints.advance(
+            cursor, {at: Advance(live[at].next_offset, counts) for at, counts in moves.items() if at in live}
+        )
