@@ -16,8 +16,9 @@ import psycopg
 
 from mesh_core.engine.building import Builder
 from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
+from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.intake import Intake
-from mesh_core.engine.recounting import hand_over, recount
+from mesh_core.engine.recounting import hand_over, missed_decision, recount
 from mesh_core.engine.swapping import swap
 from mesh_core.log.interface import Driver, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
@@ -161,6 +162,11 @@ class Deployment:
             for partition, checkpoint in checkpoints.read(self.connection, row.topics).items()
         }
         self.builder.apply_up_to(row, wanted)
+        if missed_decision(self.connection, row.id):
+            raise DeployRefused(
+                f"A dead letter was decided while {row.name} was being built, after its record had been passed.",
+                remedy="Deploy again; what serves is untouched.",
+            )
         served = {
             fold.contract.type
             for (kind, _), old in self.live.items()

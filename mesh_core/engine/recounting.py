@@ -15,6 +15,17 @@ from mesh_core.store.checkpoints import Advance, Counts
 from mesh_core.store.held import ALL, Place
 
 
+def missed_decision(connection: psycopg.Connection[Any], new: int) -> bool:
+    """Whether a build holds a dead letter that it would not, had it known of its decision."""
+    found = connection.execute(
+        'SELECT FROM mesh.held_events AS held JOIN mesh.decisions AS decided USING (topic, topic_id, partition, "offset") '
+        "WHERE version_id IN (%s, %s) AND status = 'dead' AND (action = 'discard' OR "
+        "(action = 'edit' AND held.edited IS DISTINCT FROM decided.value)) LIMIT 1",
+        (new, -new),
+    )
+    return found.fetchone() is not None
+
+
 def hand_over(connection: psycopg.Connection[Any], new: int, types: Collection[str]) -> None:
     """Let the live rows speak for what a build holds for all entities of a topic.
 

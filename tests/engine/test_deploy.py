@@ -495,3 +495,21 @@ def test_what_only_a_new_entity_can_read_and_refuses_stays_held(desk: Mesh) -> N
     assert [(row["reason"], row["counted"]) for row in desk.held()] == [("key_mismatch", "dead_lettered")]
     assert desk.rows("desk_price")[3]["cost"] == Decimal("3")
     desk.assert_sound()
+
+
+def test_a_decision_in_the_midst_of_a_build_is_not_missed(desk: Mesh) -> None:
+    bad = desk.send("desk.events", b"C1", b"{")
+    desk.publish(ClientSaved(client_id="C1", name="waits"), "C1")
+    desk.project()
+
+    def progress(line: str) -> None:
+        if line.startswith("replaying desk.count"):  # desk.client has been replayed by then
+            desk.decide(bad, "discard")
+            desk.project()
+
+    changed = catalog(with_city=True, adding=True)
+    with pytest.raises(DeployRefused, match="was decided while"):
+        deploy(desk.database_url, changed, desk.driver, Topics(3, 1), progress)
+    desk.deploy(changed)
+    assert desk.rows("client_overview")["C1"]["name"] == "waits"
+    desk.assert_sound()
