@@ -7,8 +7,10 @@ import importlib
 import json
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -111,16 +113,32 @@ def _add(what: str, found: dict[str, Any], name: str, model: Any) -> None:
 def _modules(name: str) -> list[ModuleType]:
     if "" not in sys.path:
         sys.path.insert(0, "")
+    module = _imported(name)
+    found = [module]
+    if hasattr(module, "__path__"):
+        for info in pkgutil.walk_packages(module.__path__, f"{name}."):
+            if not info.name.rpartition(".")[2].startswith("test_"):  # tests may lie beside declarations
+                found.append(_imported(info.name))
+    return found
+
+
+def _imported(name: str) -> ModuleType:
+    """The module, or in one sentence why it cannot be had: whatever a declaration raises is its author's to see."""
     try:
-        module = importlib.import_module(name)
-        found = [module]
-        if hasattr(module, "__path__"):
-            for info in pkgutil.walk_packages(module.__path__, f"{name}."):
-                if not info.name.rpartition(".")[2].startswith("test_"):  # tests may lie beside declarations
-                    found.append(importlib.import_module(info.name))
+        return importlib.import_module(name)
+    except DeclarationError:
+        raise
     except ModuleNotFoundError as error:
         raise DeclarationError(
             f"The catalog module {name} cannot be imported: {error}.",
             remedy="Check MESH_CATALOG and the folder you are in.",
         ) from error
-    return found
+    except Exception as error:
+        if isinstance(error, SyntaxError):
+            file, line, said = error.filename or name, error.lineno, error.msg
+        else:
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            file, line, said = last.filename, last.lineno, str(error)
+        raise DeclarationError(
+            f"The catalog module {name} cannot be loaded: {Path(file).name}, line {line}: {type(error).__name__}: {said}."
+        ) from error
