@@ -87,8 +87,8 @@ def _filter(version: Version, name: str, text: str) -> Filter:
             remedy=f"{nearest(name, (*version.columns, *PAGING))}Columns: {listing(version.columns)}.",
         )
     if operator := _OPERATOR_NOT_YET.match(text):
-        raise InvalidValue(
-            f"{name}: the operator {operator[1]} is not served yet.",
+        raise InvalidParameter(
+            f'{name}: the operator "{operator[1]}" is not served yet.',
             remedy=f"Only equality is: {name}=eq.VALUE; for a text that starts so, {name}=eq.{operator[0]}…",
         )
     value = text.removeprefix("eq.")
