@@ -65,7 +65,10 @@ def tail(
     ] = False,
     count: Annotated[int | None, typer.Option(min=1, help="Stop after that many.")] = None,
     follow: Annotated[
-        bool, typer.Option(help="Wait for new events; else stop at the end of the log.")
+        bool,
+        typer.Option(
+            help="Wait for new events; --no-follow prints all there is, from the beginning, and ends."
+        ),
     ] = True,
 ) -> None:
     """Print events as they come, one JSON document a line, as `mesh events publish` reads them; until Ctrl-C.
@@ -78,7 +81,8 @@ def tail(
     from mesh_core.cli.tailing import Wanted, events
 
     wanted = Wanted(tuple(service or ()), tuple(type_ or ()), workflow)
-    found: Iterator[str] = events(find_surroundings(), wanted, from_beginning=from_beginning, follow=follow)
+    whole = from_beginning or not follow
+    found: Iterator[str] = events(find_surroundings(), wanted, from_beginning=whole, follow=follow)
     with contextlib.suppress(KeyboardInterrupt, BrokenPipeError):
         for number, line in enumerate(found, 1):
             sys.stdout.write(line + "\n")

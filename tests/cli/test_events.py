@@ -19,7 +19,7 @@ def test_what_is_published_can_be_tailed_and_published_again(mesh: Mesh, tmp_pat
     assert done.json["published"] == 3
     assert sum(done.json["position"][TOPIC].values()) == 3
 
-    tailed = mesh("events", "tail", "--from-beginning", "--no-follow")
+    tailed = mesh("events", "tail", "--no-follow")
     events = [json.loads(line) for line in tailed.out.splitlines()]
     assert sorted(event["id"] for event in events) == sorted(
         e["id"] for e in (added(1), added(2), sold(1, 1))
