@@ -31,8 +31,14 @@ def test_it_serves_what_the_files_say_then_stops_all_and_runs_again(
 ) -> None:
     first = run(environment, "--exit")
     assert first.returncode == 0, first.stdout + first.stderr
-    for told in ("Vins et alcools Chevalier", "1265793.0395", "published 3518 events", "every row is right"):
+    for told in (
+        "Vins et alcools Chevalier",
+        "1265793.0395",
+        "published 3518 events",
+        "as the CSV files say",
+    ):
         assert told in first.stdout
+    assert "curl" not in first.stdout
     assert not any(service.running for service in stack.status(tmp_path))
 
     with socket.create_server(("127.0.0.1", 0)) as free:

@@ -13,13 +13,17 @@ from mesh_core.cli.output import print_table
 ORDER = 10248
 
 
-def show(url: str) -> None:
-    """Print one order, joined from the events of four services, and commands to try."""
+def show_row(url: str) -> None:
+    """Print one order, joined from the events of five services."""
     row: dict[str, Any] = get(f"{url}/v1/views/order_overview/{ORDER}")[0]
     typer.echo(
         f"\nOrder {ORDER} as order_overview serves it, joined from sales, crm, hr, inventory and logistics:\n"
     )
     print_table(["column", "value"], [[name, _text(value)] for name, value in row.items()])
+
+
+def show_commands(url: str) -> None:
+    """Print what to try while it is served."""
     workflow = importlib.import_module("projections.northwind.history").workflow_of(ORDER)
     lines = (
         ("documentation", f"{url}/docs"),
