@@ -52,6 +52,9 @@ def list_(
     if as_json:
         print_json([{"address": letter.address, **asdict(letter)} for letter in letters])
         return
+    if not letters:
+        typer.echo("There are no dead letters.")
+        return
     now = datetime.now(UTC)
     print_table(
         ["letter", "key", "reason", "held by", "age", "parked behind", "detail"],

@@ -23,8 +23,9 @@ def edited(text: str, suffix: str) -> str | None:
         try:
             subprocess.run([*shlex.split(command), str(path)], check=True)
         except (OSError, subprocess.CalledProcessError) as error:
+            reason = str(error).rstrip(".")
             raise UsageError(
-                f"The editor {command!r} did not work: {error}.", remedy="Set EDITOR, or use --value FILE."
+                f"The editor {command!r} did not work: {reason}.", remedy="Set EDITOR, or use --value FILE."
             ) from None
         after = path.read_text(encoding="utf-8")
     return None if after == text else after

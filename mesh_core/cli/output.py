@@ -21,9 +21,22 @@ def _text(value: object) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
 
 
+def json_line(value: object) -> str:
+    """The same on one line."""
+    return json.dumps(value, default=_text, ensure_ascii=False)
+
+
+def cell_text(value: object) -> object:
+    """A value for a table's cell: what is nested as JSON."""
+    return json_line(value) if isinstance(value, dict | list | tuple) else value
+
+
 def print_table(titles: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """Aligned columns under their titles; an absent value as `-`."""
-    cells = [list(titles), *([("-" if cell is None else str(cell)) for cell in row] for row in rows)]
+    cells = [
+        list(titles),
+        *([("-" if cell is None else str(cell_text(cell))) for cell in row] for row in rows),
+    ]
     widths = [max(len(row[column]) for row in cells) for column in range(len(titles))]
     for row in cells:
         typer.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

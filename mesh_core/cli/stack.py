@@ -41,6 +41,7 @@ def down() -> None:
     from mesh_core.settings import load_settings
 
     stack.stop(load_settings().stack_path)
+    typer.echo("Kafka and Postgres are stopped; their data stays.")
 
 
 def status(
@@ -76,6 +77,7 @@ def reset(yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = Fals
     if not yes:
         typer.confirm(f"Forget every event and every row in {path}?", abort=True)
     stack.reset(path)
+    typer.echo("Kafka and Postgres are stopped, and their data is gone.")
 
 
 def _show(as_json: bool) -> bool:

@@ -9,7 +9,7 @@ from uuid import UUID
 
 import typer
 
-from mesh_core.cli.output import Json, print_json, print_table
+from mesh_core.cli.output import Json, cell_text, print_json, print_table
 
 if TYPE_CHECKING:
     from mesh_core.cli.surroundings import Surroundings
@@ -38,7 +38,7 @@ def workflow(
     typer.echo(f"workflow    {found['workflow_id']}")
     for name in ("name", "created_at", "created_by", "attributes"):
         if found[name] is not None:
-            typer.echo(f"{name:<11} {found[name]}")
+            typer.echo(f"{name:<11} {cell_text(found[name])}")
     typer.echo()
     entries = [
         [entry[name] for name in ("service", "entity", "key", "registered_at")] for entry in found["entries"]

@@ -47,6 +47,7 @@ def test_discarding_lets_the_key_go_on(mesh: Mesh, letter: str) -> None:
     assert done.status == 0
     assert done.out.endswith(f"discard {letter}: done\n")
     assert mesh("dead-letters", "list", "--json").json == []
+    assert mesh("dead-letters", "list").out == "There are no dead letters.\n"
     mesh.publish(lines(added(1)))
     mesh.project()
     assert names(mesh) == [(1, "Teapot")]
@@ -71,6 +72,10 @@ def test_an_edit_that_does_not_fit_is_refused_before_it_is_published(mesh: Mesh,
 
 
 def test_editing_in_an_editor(mesh: Mesh, letter: str, tmp_path: Path) -> None:
+    mesh.monkeypatch.setenv("VISUAL", "false")
+    failed = mesh("dead-letters", "edit", letter)
+    assert failed.status == 2
+    assert ".." not in failed.err
     editor = tmp_path / "editor"
     editor.write_text('#!/bin/sh\nsed -i \'s/"dear"/9.5/\' "$1"\n')
     editor.chmod(0o755)
