@@ -50,6 +50,6 @@ def new(
     modules = load_settings().catalog_modules
     own = f"projections.{domain}"
     catalog = ",".join(modules if own in modules else (*modules, own))
-    typer.echo(f"\nNext: export MESH_CATALOG={catalog}")
-    typer.echo("      mesh migrate && mesh deploy")
-    typer.echo(f"      mesh events publish projections/{domain}/history.jsonl")
+    typer.echo(f"\nNext: echo MESH_CATALOG={catalog} >> .env")
+    typer.echo("      ./mesh migrate && ./mesh deploy")
+    typer.echo(f"      ./mesh events publish projections/{domain}/history.jsonl")

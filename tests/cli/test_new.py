@@ -24,7 +24,7 @@ def test_its_files_are_clean_and_it_replaces_nothing(
 ) -> None:
     monkeypatch.setattr("mesh_core.settings.ROOT", tmp_path)
     assert new("garden", monkeypatch) == 0
-    assert "export MESH_CATALOG=projections.northwind,projections.garden" in capsys.readouterr().out
+    assert "echo MESH_CATALOG=projections.northwind,projections.garden >> .env" in capsys.readouterr().out
     folder = tmp_path / "projections" / "garden"
     assert {path.name for path in folder.iterdir()} == {
         "__init__.py",
