@@ -6,8 +6,6 @@ import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-import psycopg
-
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.guard import topic_problem
 from mesh_core.engine.intake import Intake
@@ -18,6 +16,7 @@ from mesh_core.log.interface import Consumer, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import checkpoints, versions
 from mesh_core.store.checkpoints import Checkpoint
+from mesh_core.store.connections import connect
 from mesh_core.store.versions import VersionRow
 
 STALL_SECONDS = 30.0
@@ -69,7 +68,7 @@ class Builder:
 
         Raises DeployRefused when the log does not go on giving them.
         """
-        with psycopg.connect(self.database_url, autocommit=True) as connection:
+        with connect(self.database_url, "mesh build") as connection:
             plan = versions.plan_of(0, [row])
             applier = Applier(connection, plan, Router(plan.entities, self.intake), {}, row.id)
             standing = {p: c.next_offset for p, c in checkpoints.read(connection, row.topics, row.id).items()}

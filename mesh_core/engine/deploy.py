@@ -25,6 +25,7 @@ from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
 from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store.connections import connect
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
@@ -43,7 +44,7 @@ def deploy(
     Raises DeployRefused when the log cannot give the history that a build needs; what serves is untouched.
     """
     report = DeployReport()
-    with psycopg.connect(database_url, autocommit=True) as connection, closing(driver.admin()) as admin:
+    with connect(database_url, "mesh deploy") as connection, closing(driver.admin()) as admin:
         connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
         live = {(row.kind, row.name): row for row in versions.version_rows(connection, "live")}
         also = {topic for row in live.values() for topic in row.topics}
@@ -262,6 +263,8 @@ class Deployment:
             tables.create_indexes(self.connection, model, self.catalog.entities, relations)
             plan = versions.plan_of(0, [*(entities[entity] for entity in reads), row])
             with self.connection.cursor() as cursor:
+                for entity in plan.entities.values():
+                    tables.analyze_once(cursor, entity.relation)
                 count = plan.views[0].fill(cursor)
             self._make_live(row, before, model.table, [column.name for column in model.columns])
             self.report.steps.append(Step("view", name, "changed" if before else "new", row.relation, count))

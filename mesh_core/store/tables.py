@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import psycopg
 from psycopg import sql
@@ -107,6 +108,17 @@ def _grants(connection: psycopg.Connection, name: str) -> list[tuple[str, str, b
         "FROM pg_class, aclexplode(relacl) WHERE pg_class.oid = %s::regclass AND grantee <> relowner",
         (name,),
     ).fetchall()
+
+
+def analyze_once(cursor: psycopg.Cursor[Any], relation: str) -> None:
+    """Gather statistics of a filled table that has none: without them, joining rows that just came could take minutes."""
+    table = physical(relation)
+    row = cursor.execute(
+        f"SELECT reltuples < 0 AND EXISTS (SELECT FROM {table}) FROM pg_class WHERE oid = %s::regclass",
+        (table,),
+    ).fetchone()
+    if row and row[0]:
+        cursor.execute(f"ANALYZE {table}")
 
 
 def drop_version(connection: psycopg.Connection, relation: str) -> None:
