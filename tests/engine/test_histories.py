@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
+from mesh_core.engine.building import Builder
 from mesh_core.engine.checking import check
 from mesh_core.engine.deploy import Deployment, DeployReport
 from mesh_core.engine.intake import Intake
@@ -118,8 +119,10 @@ def engine(services: Any) -> Iterator[Engine]:
             with connection.transaction():
                 checkpoints.ensure(connection, facts.values())
             nothing_consumed_so_no_log = cast(Driver, None)
+            intake = Intake(CATALOG.entities.values(), CATALOG.contracts.values())
+            builder = Builder(url, nothing_consumed_so_no_log, intake)
             Deployment(
-                connection, url, CATALOG, nothing_consumed_so_no_log, facts, DeployReport(), lambda line: None
+                connection, builder, CATALOG, facts, sorted(facts), {}, DeployReport(), lambda line: None
             ).run()
             plan = versions.live_plan(connection)
             models = [version.model for version in plan.entities.values()]
