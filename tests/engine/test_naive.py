@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -27,6 +28,7 @@ def two_plans(draw: Any) -> tuple[Plan, Plan]:
     return draw(plans(st.just(history))), draw(plans(st.just(history)))
 
 
+@pytest.mark.timeout(400)  # pure Python, at the mercy of a busy machine
 @given(plans())
 @settings(max_examples=100, deadline=None)
 def test_every_record_is_counted_once(plan: Plan) -> None:
@@ -38,6 +40,7 @@ def test_every_record_is_counted_once(plan: Plan) -> None:
         assert min(counts.values()) >= 0
 
 
+@pytest.mark.timeout(400)  # pure Python, at the mercy of a busy machine
 @given(two_plans())
 @settings(max_examples=100, deadline=None)
 def test_rows_do_not_depend_on_the_way_they_were_delivered(both: tuple[Plan, Plan]) -> None:
