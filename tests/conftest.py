@@ -8,12 +8,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from mesh_core import stack
 from mesh_core.settings import Settings
 from tests.support import services as support
 from tests.support.services import Services
+
+# The suite tries the same examples every time, so that it says of a change what it said before it. The soaks
+# try new ones.
+hypothesis.settings.register_profile("steady", derandomize=True)
+hypothesis.settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")
