@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
+from uuid import UUID
 
 import psycopg
 
@@ -12,7 +14,8 @@ from mesh_core.cli.surroundings import Surroundings
 from mesh_core.emit import Publisher
 from mesh_core.errors import MeshError, UsageError
 from mesh_core.log import Delivered, TopicPartition
-from mesh_core.model.builtin import DeadLetterDecided
+from mesh_core.model.builtin import DeadLetterDecided, EntryRegistered
+from mesh_core.model.event import TYPE_PATTERN, Event
 from mesh_core.read import mesh_status
 from mesh_core.store import held
 from mesh_core.store.held import HeldRow
@@ -62,23 +65,41 @@ def find_dead(connection: psycopg.Connection[Any], address: str) -> HeldRow:
 def decide(
     mesh: Surroundings, letters: Sequence[HeldRow], action: Action, value: str | None = None
 ) -> list[Delivered]:
-    """Publish a decision on each letter; where in the log the decisions are."""
+    """Publish a decision on each letter; where in the log that is.
+
+    The entry of a workflow that an edit names is registered beside it: the edit itself registers none, since what
+    it comes to depends on when it is made.
+    """
+    facts: list[Event] = [
+        DeadLetterDecided(
+            letter_topic=row.topic,
+            letter_topic_id=row.topic_id,
+            letter_partition=row.partition,
+            letter_offset=row.offset,
+            action=action,
+            value=value,
+        )
+        for row in letters
+    ]
+    if value is not None:
+        facts += [entry for row in letters if (entry := _entry(row, json.loads(value))) is not None]
     with Publisher(mesh.reachable_driver(), source="/mesh/dead-letters") as publisher:
-        sent = [
-            publisher.publish(
-                DeadLetterDecided(
-                    letter_topic=row.topic,
-                    letter_topic_id=row.topic_id,
-                    letter_partition=row.partition,
-                    letter_offset=row.offset,
-                    action=action,
-                    value=value,
-                )
-            )
-            for row in letters
-        ]
+        sent = [publisher.publish(fact) for fact in facts]
         publisher.flush()
         return [future.result() for future in sent]
+
+
+def _entry(row: HeldRow, event: Mapping[str, Any]) -> EntryRegistered | None:
+    """The entry that an edited event would have registered, had it been published as it is now."""
+    named = TYPE_PATTERN.fullmatch(event["type"])
+    if event.get("workflowid") is None or named is None:
+        return None
+    return EntryRegistered(
+        workflow_id=UUID(event["workflowid"]),
+        entry_service=named["service"],
+        entry_entity=named["entity"],
+        entry_key=row.record_key,
+    )
 
 
 def wait(mesh: Surroundings, decisions: Sequence[Delivered], seconds: float) -> None:

@@ -54,7 +54,7 @@ class Validator:
         """(reason, detail) why a projector would make a dead letter of the event, or None."""
         key = str(event.get("subject") or "").encode()
         record = Record(TopicPartition(topic, 0), 0, 0, key, None, ())
-        problems = (self._judge.problem(found, fold) for fold in self._judge.folds(record, found))
+        problems = (self._judge.problem(record, found, fold) for fold in self._judge.folds(record, found))
         return self._judge.refusal(record, found) or next(filter(None, problems), None)
 
     def knows(self, event: dict[str, Any]) -> bool:

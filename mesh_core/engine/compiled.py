@@ -23,14 +23,16 @@ Values = tuple[Any, ...]
 
 @dataclass(eq=False)
 class CompiledFold:
-    """One fold of one entity version. `key` is the full key, or the record key for `each` and deletes.
+    """One fold of one entity version.
+
+    `key` is the full key, or the record key for `each` and deletes. It raises ValueError for a tombstone whose record
+    key is no key of the entity.
 
     `whole`: the event says all there is to say of the row, so it supersedes what is parked. `simple`: a whole-state
     upsert that cannot be refused and needs no look-up.
     """
 
     version: EntityVersion
-    fold: Fold
     shape: Shape
     key: Callable[[Any], Key]
     values: Callable[[Any], Values]
@@ -45,7 +47,7 @@ class CompiledFold:
     def simple(self) -> bool:
         """Whether a run of such events can be folded by looking at the last of each key alone."""
         return (
-            self.fold.kind == "upsert"
+            self.shape.kind == "upsert"
             and self.whole
             and self.elements is None
             and self.check is None
@@ -57,7 +59,7 @@ class CompiledFold:
     @property
     def needs_presence(self) -> bool:
         """Whether what the event does depends on a row being there."""
-        return self.fold.kind != "upsert"
+        return self.shape.kind != "upsert"
 
     def record_key(self, key: Key) -> str:
         """The record key that an event of this key must have."""
@@ -69,7 +71,7 @@ def compile_fold(version: EntityVersion, fold: Fold) -> CompiledFold:
     model = version.model
     record = len(model.record_key)
     shape = Shape(
-        "delete" if fold.kind == "delete" else fold.kind,
+        fold.kind,
         tuple((operation.column, operation.kind) for operation in fold.operations),
     )
     value_columns = {column.name for column in model.columns if not column.key}
@@ -90,7 +92,6 @@ def compile_fold(version: EntityVersion, fold: Fold) -> CompiledFold:
     windows = [operation.window for operation in fold.operations if operation.kind == "add"]
     return CompiledFold(
         version,
-        fold,
         shape,
         _reader(fold.keys[:record] if fold.each or fold.kind == "delete" else fold.keys, "event"),
         values,
@@ -269,23 +270,32 @@ class Route:
     event_type: str
     folds: Sequence[CompiledFold]
     simple: bool
-    supersedes_all: bool
-    """Whether the event says all there is to say of every entity of its topic."""
 
 
 def routes(versions: Iterable[EntityVersion], topic: str) -> dict[str, Route]:
     """For every event type of a topic, the folds of the entity versions that it feeds."""
-    fed = [version for version in versions if version.model.topic == topic]
     types: dict[str, list[CompiledFold]] = {}
-    for version in fed:
-        for fold in version.model.folds:
+    for version in versions:
+        for fold in version.model.folds if version.model.topic == topic else ():
             types.setdefault(fold.contract.type, []).append(compile_fold(version, fold))
     return {
-        event_type: Route(
-            event_type,
-            folds,
-            len(folds) == 1 and folds[0].simple,
-            {fold.version.id for fold in folds if fold.whole} == {version.id for version in fed},
-        )
+        event_type: Route(event_type, folds, len(folds) == 1 and folds[0].simple)
         for event_type, folds in types.items()
     }
+
+
+def tombstone_route(versions: Iterable[EntityVersion]) -> Route:
+    """Where a record without a value goes: it deletes its key for every entity that declares so."""
+    taking = [version for version in versions if version.model.tombstones]
+    return Route("", [_tombstone_fold(version) for version in taking], False)
+
+
+def _tombstone_fold(version: EntityVersion) -> CompiledFold:
+    return CompiledFold(
+        version,
+        Shape("delete"),
+        lambda tombstone: parse_key(version.model, tombstone.key.decode()),
+        lambda _: (),
+        None,
+        True,
+    )

@@ -18,7 +18,7 @@ from mesh_core.engine.building import Builder
 from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.intake import Intake
-from mesh_core.engine.recounting import hand_over, missed_decision, recount
+from mesh_core.engine.recounting import missed_decision, recount
 from mesh_core.engine.swapping import swap
 from mesh_core.log.interface import Driver, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
@@ -120,9 +120,7 @@ class Deployment:
         tables.drop_version(self.connection, row.relation)
         self.connection.execute("DELETE FROM mesh.versions WHERE id = %s", (row.id,))
         for table in ("held_events", "sequences", "recent_ids"):
-            self.connection.execute(
-                f"DELETE FROM mesh.{table} WHERE version_id IN (%s, %s)", (row.id, -row.id)
-            )
+            self.connection.execute(f"DELETE FROM mesh.{table} WHERE version_id = %s", (row.id,))
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
 
     def _register_entity(self, model: EntityModel) -> VersionRow:
@@ -168,14 +166,6 @@ class Deployment:
                 f"A dead letter was decided while {row.name} was being built, after its record had been passed.",
                 remedy="Deploy again; what serves is untouched.",
             )
-        served = {
-            fold.contract.type
-            for (kind, _), old in self.live.items()
-            if kind == "entity"
-            for fold in EntityModel.from_json(old.declaration).folds
-        }
-        types = {fold.contract.type for fold in self.catalog.entities[row.name].folds} - served
-        hand_over(self.connection, row.id, types)
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
 
     def _recount(self, fresh: Mapping[str, VersionRow]) -> None:

@@ -20,6 +20,10 @@ from mesh_core.model.event import Contract
 class Tombstone:
     """A record without a value, of a topic with an entity that takes it as a delete."""
 
+    key: bytes
+    sequence: None = None
+    workflowid: None = None
+
 
 @dataclass(slots=True)
 class Batch:
@@ -75,7 +79,7 @@ class Intake:
         """Event types by the struct that the topic's decoder makes of them."""
         return {struct: name for name, struct in self.decoders[topic].struct_of.items()}
 
-    def read(self, topic: str, value: bytes | None, headers: Headers = ()) -> Any:
+    def read(self, topic: str, value: bytes | None, headers: Headers = (), key: bytes | None = None) -> Any:
         """What one record says."""
         if headers and value is not None:
             try:
@@ -83,7 +87,7 @@ class Intake:
             except EnvelopeError as error:
                 return Refusal("not_a_cloudevent", str(error))
         if value is None and topic in self.tombstones:
-            return Tombstone()
+            return Tombstone(key or b"")
         return self.decoders[topic].read(value)
 
     def batch(self, chunk: Chunk, start: int) -> Batch:
@@ -93,7 +97,8 @@ class Intake:
         binary = any(name == "ce_specversion" for headers in chunk.headers for name, _ in headers)
         if binary or topic in self.tombstones:
             headers = chunk.headers or [()] * len(values)
-            items = [self.read(topic, value, of) for value, of in zip(values, headers, strict=True)]
+            columns = zip(values, headers, chunk.keys, strict=True)
+            items = [self.read(topic, value, of, key) for value, of, key in columns]
         else:
             items = self.decoders[topic].read_all(values)
         return Batch(chunk, items, start)

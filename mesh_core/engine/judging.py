@@ -1,4 +1,4 @@
-"""Whether a record is refused, for all entities or for one. Depends on that record alone."""
+"""Whether a record is refused, by each entity that it concerns. Depends on that record and that entity alone."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mesh_core.contracts.refusals import Refusal
-from mesh_core.engine.compiled import CompiledFold, parse_key
+from mesh_core.engine.compiled import CompiledFold
 from mesh_core.engine.intake import Tombstone
-from mesh_core.engine.routing import Router
+from mesh_core.engine.routing import DECIDED, Router, family
 from mesh_core.model.identifiers import MAX_KEY_BYTES
+from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.held import Place, Record
 
-Refused = Mapping[Place, tuple[str, str]]
-"""(reason, detail) of records that Postgres itself refused."""
+Why = tuple[str, str]
+"""(reason, detail) of a refusal."""
+Refused = Mapping[Place, Why]
+"""Records that Postgres itself refused."""
 
 
 @dataclass(frozen=True)
@@ -24,40 +27,45 @@ class Judge:
     router: Router
     refused: Refused
 
-    def refusal(self, record: Record, item: Any) -> tuple[str, str] | None:
-        """(reason, detail) why the record is refused for all entities, or None; depends on it alone."""
+    def refusal(self, record: Record, item: Any) -> Why | None:
+        """Why no entity can take the record, or None."""
         at = (record.partition, record.offset)
         if at in self.refused:
             return self.refused[at]
         if isinstance(item, Refusal):
             return item.reason, item.detail
-        key = record.key or b""
-        if len(key) > MAX_KEY_BYTES:
-            return "key_too_long", f"The record key has {len(key)} bytes; at most {MAX_KEY_BYTES} are taken."
-        if isinstance(item, Tombstone):
-            for version in self.router.of_topic(record.partition.topic):
-                if version.model.tombstones:
-                    try:
-                        parse_key(version.model, key.decode())
-                    except ValueError as error:
-                        return "key_mismatch", f"The record key is no key of {version.model.name}: {error}."
-            return None
-        for fold in self.folds(record, item):
-            expected = fold.record_key(fold.key(item))
-            if record.key is None or expected.encode() != key:
-                given = "missing" if record.key is None else repr(record.text_key)
-                return (
-                    "key_mismatch",
-                    f"The record key is {given}, but {fold.version.model.name} has the key {expected!r}.",
-                )
+        length = len(record.key or b"")
+        if length > MAX_KEY_BYTES:
+            return "key_too_long", f"The record key has {length} bytes; at most {MAX_KEY_BYTES} are taken."
         return None
 
-    def problem(self, item: Any, fold: CompiledFold) -> tuple[str, str] | None:
-        """(reason, detail) why one entity refuses an event that its contract accepts, or None."""
+    def concerned(self, record: Record, item: Any) -> Sequence[EntityVersion]:
+        """The versions for which a record with a `refusal` is a dead letter.
+
+        What is not as its contract says concerns those that take an event of that name, in whatever version.
+        """
+        versions = self.router.of_topic(record.partition.topic)
+        if not isinstance(item, Refusal) or item.event_type is None:
+            return versions
+        named = family(item.event_type)
+        if named == family(DECIDED):
+            return versions  # no entity takes decisions, and none must be lost
+        return [version for version in versions if named in self.router.families(version)]
+
+    def problem(self, record: Record, item: Any, fold: CompiledFold, *, edited: bool = False) -> Why | None:
+        """Why one entity refuses an event that could be read, or None."""
+        name = fold.version.model.name
+        try:
+            expected = fold.record_key(fold.key(item))
+        except ValueError as error:
+            return "key_mismatch", f"The record key is no key of {name}: {error}."
+        if expected.encode() != record.key:
+            given = "missing" if record.key is None else repr(record.text_key)
+            return "key_mismatch", f"The record key is {given}, but {name} has the key {expected!r}."
         if fold.check is not None and (detail := fold.check(item)):
             return "does_not_fit", f"{detail}."
-        if fold.needs_sequence and item.sequence is None:
-            return "missing_sequence", f"{fold.version.model.name} adds, so the event must carry sequence."
+        if fold.needs_sequence and item.sequence is None and not edited:
+            return "missing_sequence", f"{name} adds, so the event must carry sequence."
         return None
 
     def folds(self, record: Record, item: Any) -> Sequence[CompiledFold]:
@@ -69,15 +77,14 @@ class Judge:
         """The fold of one entity version that takes the event, if it has one."""
         return next((fold for fold in self.folds(record, item) if fold.version.id == version), None)
 
-    def checked(
+    def edited(
         self, record: Record, value: bytes | None, version: int
-    ) -> tuple[Any, tuple[str, str] | None]:
-        """The event that an edit or a retry puts to one entity, and why it is refused, if it is."""
-        item = self.router.intake.read(
-            record.partition.topic, value, () if value != record.value else record.headers
-        )
+    ) -> tuple[Any, CompiledFold | None, Why | None]:
+        """The event that an edit puts in a record's place, its fold for one entity, and why that refuses it."""
+        item = self.router.intake.read(record.partition.topic, value)
         if isinstance(item, Tombstone):
-            return item, ("null_payload", "The record has no value.")
-        problem = self.refusal(record, item)
-        fold = None if problem else self.fold_of(record, item, version)
-        return item, problem or (self.problem(item, fold) if fold is not None else None)
+            return item, None, ("null_payload", "The edit has no value.")
+        if (why := self.refusal(record, item)) is not None:
+            return item, None, why
+        fold = self.fold_of(record, item, version)
+        return item, fold, self.problem(record, item, fold, edited=True) if fold is not None else None

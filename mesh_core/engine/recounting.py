@@ -12,36 +12,20 @@ from mesh_core.engine.verdicts import STATUS_OUTCOME, worst
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import checkpoints
 from mesh_core.store.checkpoints import Advance, Counts
-from mesh_core.store.held import ALL, Place
+from mesh_core.store.held import Place
 
 
 def missed_decision(connection: psycopg.Connection[Any], new: int) -> bool:
-    """Whether a build holds a dead letter that it would not, had it known of its decision."""
+    """Whether a build holds a dead letter that it would not, had it known of all decisions."""
     found = connection.execute(
-        'SELECT FROM mesh.held_events AS held JOIN mesh.decisions AS decided USING (topic, topic_id, partition, "offset") '
-        "WHERE version_id IN (%s, %s) AND status = 'dead' AND (action = 'discard' OR "
-        "(action = 'edit' AND held.edited IS DISTINCT FROM decided.value)) LIMIT 1",
-        (new, -new),
+        "SELECT FROM mesh.held_events AS held, LATERAL (SELECT action, value FROM mesh.decisions AS decided "
+        "WHERE decided.topic = held.topic AND decided.topic_id = held.topic_id "
+        'AND decided.partition = held.partition AND decided."offset" = held."offset" AND action <> \'retry\' '
+        "ORDER BY decided_offset DESC LIMIT 1) AS last WHERE version_id = %s AND status = 'dead' "
+        "AND (action = 'discard' OR held.edited IS DISTINCT FROM last.value) LIMIT 1",
+        (new,),
     )
     return found.fetchone() is not None
-
-
-def hand_over(connection: psycopg.Connection[Any], new: int, types: Collection[str]) -> None:
-    """Let the live rows speak for what a build holds for all entities of a topic.
-
-    `types` are event types that no live version read, so only the build can have refused them: such a dead letter
-    stays held for its version, and so does what is parked behind it.
-    """
-    connection.execute(
-        "UPDATE mesh.held_events AS mine SET version_id = %(new)s WHERE version_id = %(build)s AND EXISTS "
-        "(SELECT FROM mesh.held_events AS dead WHERE dead.version_id = %(build)s AND dead.event_type = ANY(%(types)s) "
-        "AND dead.status = 'dead' AND (dead.topic, dead.partition, dead.record_key) = "
-        "(mine.topic, mine.partition, mine.record_key) AND dead.offset <= mine.offset) AND NOT EXISTS "
-        "(SELECT FROM mesh.held_events AS live WHERE live.version_id = %(all)s AND "
-        "(live.topic, live.partition, live.offset) = (mine.topic, mine.partition, mine.offset))",
-        {"new": new, "build": -new, "types": list(types), "all": ALL},
-    )
-    connection.execute("DELETE FROM mesh.held_events WHERE version_id = %s", (-new,))
 
 
 def recount(connection: psycopg.Connection[Any], replaced: Collection[tuple[int | None, int]]) -> None:

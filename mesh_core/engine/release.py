@@ -2,7 +2,8 @@
 
 A decision is an event on `mesh.events`. Its transaction locks the dead letter's own checkpoint too, so what
 it releases is as exclusive as if the records had just been read. A decision counts only where its record is
-refused, so it does not matter whether it comes before or after the record.
+refused, so it does not matter whether it comes before or after the record. An edit is applied once, in its
+record's place: it is no repetition of anything, and registers no workflow.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ from typing import Any
 
 import psycopg
 
+from mesh_core.engine.compiled import CompiledFold
 from mesh_core.engine.folding import Folding
-from mesh_core.engine.intake import Batch, Tombstone
+from mesh_core.engine.intake import Batch
+from mesh_core.engine.judging import Why
 from mesh_core.engine.routing import Router, decision_in
-from mesh_core.engine.verdicts import STATUS_OUTCOME, Verdict, worst
+from mesh_core.engine.verdicts import STATUS_OUTCOME, Verdict, storable, worst
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
-from mesh_core.store import held, lookups
+from mesh_core.store import held
 from mesh_core.store.checkpoints import Checkpoint, Counts
-from mesh_core.store.held import ALL, HeldRow, Line, Place
+from mesh_core.store.held import HeldRow, Line, Place
 from mesh_core.store.lookups import Decision
 
 
@@ -35,46 +38,36 @@ class Release:
     router: Router
     decision: Decision | None = None
     lines: dict[Line, list[HeldRow]] = field(default_factory=dict)
-    decisions: dict[Place, Decision] = field(default_factory=dict)
     others: dict[Place, list[HeldRow]] = field(default_factory=dict)
 
     @property
     def targets(self) -> set[TopicPartition]:
         """Partitions whose effects the decision may touch."""
-        return {TopicPartition(self.decision.topic, self.decision.partition)} if self.decision else set()
+        return {self.decision.letter[0]} if self.decision else set()
 
     def load(self, connection: psycopg.Connection[Any], locked: Mapping[TopicPartition, Checkpoint]) -> None:
         """Read the lines. The targets' checkpoints must be locked."""
         if self.decision is None:
             return
-        target = TopicPartition(self.decision.topic, self.decision.partition)
+        target, _ = self.decision.letter
         if target not in locked or locked[target].topic_id != self.decision.topic_id:
             return
-        known = {ALL, *(version.id for version in self.router.versions.values())}
-        for row in held.rows_at(connection, (target, self.decision.offset)):
+        known = {version.id for version in self.router.versions.values()}
+        for row in held.rows_at(connection, self.decision.letter):
             if row.status == "dead" and row.version_id in known:
                 self.lines[row.line] = held.chain(connection, row.line)
-        rows = [row for line in self.lines.values() for row in line]
-        if not rows:
-            return
-        with connection.cursor() as cursor:
-            offsets = [row.offset for row in rows]
-            ranges = {target: (locked[target].topic_id, min(offsets), max(offsets) + 1)}
-            self.decisions = lookups.decisions_within(cursor, ranges)
-        self.decisions[target, self.decision.offset] = self.decision
-        for row in rows:
-            self.others[row.place] = held.rows_at(connection, row.place)
+        for line in self.lines.values():
+            for row in line:
+                self.others[row.place] = held.rows_at(connection, row.place)
 
     def items(self) -> list[tuple[TopicPartition, list[bytes | None], list[Any]]]:
         """(partition, record keys, events) of all that may be applied, for look-ups."""
         groups = []
         for (target, _, _), rows in self.lines.items():
             keys, items = [row.key for row in rows], [self._read(row) for row in rows]
-            for row in rows:
-                decision = self.decisions.get(row.place)
-                if decision is not None and decision.action == "edit":
-                    keys.append(row.key)
-                    items.append(self.router.intake.read(target.topic, decision.value))
+            if self.decision is not None and self.decision.action == "edit":
+                keys.append(rows[0].key)
+                items.append(self.router.intake.read(target.topic, self.decision.value))
             groups.append((target, keys, items))
         return groups
 
@@ -82,70 +75,67 @@ class Release:
         """Carry the decision out where its record is a dead letter, and apply what it releases."""
         assert self.decision is not None
         for line, rows in sorted(self.lines.items()):
+            version = line[2]
             folding.known.held.drop(line)
             at = next(n for n, row in enumerate(rows) if row.offset == self.decision.offset)
             if self.decision.action == "discard":
                 discarded = rows.pop(at)
-                self._count(folding, Verdict(discarded.record, {line[2]: "ignored"}), line[2])
+                self._count(folding, Verdict(discarded.record, {version: "ignored"}), version)
             else:
-                rows[at] = self._tried(folding, rows[at])
+                rows[at], supersedes = self._tried(folding, rows[at])
+                for row in rows[:at] if supersedes else ():
+                    self._count(folding, Verdict(row.record), version)
+                rows = rows[at:] if supersedes else rows
             while rows and rows[0].status == "parked":
                 row = rows.pop(0)
-                # Held anew where it must be before the next one is looked at, which may have to wait behind it.
-                self._count(folding, self._released(folding, row), line[2])
+                self._count(folding, self._released(folding, row), version)
             for row in rows:
                 now = self.others[row.place][0]  # another line may have moved what the record counts under
                 folding.known.held.add(replace(row, otherwise=now.otherwise, counted=now.counted))
             if any(row.offset == self.decision.offset for row in rows):
                 self._recount(folding, (line[0], self.decision.offset))
 
-    def _tried(self, folding: Folding, row: HeldRow) -> HeldRow:
-        """The dead letter as the decision leaves it: waiting for its turn, or dead still."""
+    def _tried(self, folding: Folding, row: HeldRow) -> tuple[HeldRow, bool]:
+        """The dead letter as the decision leaves it: waiting for its turn, or dead still.
+
+        And whether it supersedes what is held before it, as it would have, had it been met with the decision known.
+        """
         assert self.decision is not None
         if self.decision.action == "edit":
             row = replace(row, edited=self.decision.value)
-        record = row.record
-        if row.version_id == ALL:
-            item = self._read(row)
-            problem = folding.judge.refusal(record, item)
-        else:
-            item, problem = folding.judge.checked(record, _value(row), row.version_id)
-        if problem is not None:
-            reason, detail = problem
-            return replace(row, reason=reason, detail=detail, attempts=row.attempts + 1, sequence=None)
-        if row.version_id == ALL and not isinstance(item, Tombstone):
-            folding.register(record, item)
-        return replace(row, status="parked", sequence=getattr(item, "sequence", None))
+        _, fold, why = self._judged(folding, row)
+        if why is not None:
+            reason, detail = why
+            return replace(row, reason=reason, detail=storable(detail), attempts=row.attempts + 1), False
+        return replace(row, status="parked"), fold is not None and fold.whole
+
+    def _judged(self, folding: Folding, row: HeldRow) -> tuple[Any, CompiledFold | None, Why | None]:
+        """The event that a row holds, its fold for the row's version, and why it is refused, if it is."""
+        record, judge = row.record, folding.judge
+        if row.edited is not None:
+            return judge.edited(record, row.edited, row.version_id)
+        item = self._read(row)
+        if (why := judge.refusal(record, item)) is not None:
+            return item, None, why
+        fold = judge.fold_of(record, item, row.version_id)
+        return item, fold, judge.problem(record, item, fold) if fold is not None else None
 
     def _released(self, folding: Folding, row: HeldRow) -> Verdict:
-        record, item = row.record, self._read(row)
-        verdict = Verdict(record)
-        if row.version_id == ALL:
-            if isinstance(item, Tombstone):
-                folding.delete_by_tombstone(verdict)
-            else:
-                folding.fold_all(verdict, item, row.edited)
-            return verdict
-        fold = folding.judge.fold_of(record, item, row.version_id)
-        if fold is None or folding.is_repeated(record, item, fold):
-            verdict.outcomes[row.version_id] = "ignored"
-        else:
-            verdict.outcomes[row.version_id] = folding.change(record, item, fold)
-        return verdict
+        item, fold, _ = self._judged(folding, row)
+        done = folding.change(row.record, item, fold) if fold is not None else "ignored"
+        return Verdict(row.record, {row.version_id: done})
 
     def _read(self, row: HeldRow) -> Any:
-        headers = row.record.headers if row.edited is None else ()
-        return self.router.intake.read(row.topic, _value(row), headers)
+        if row.edited is not None:
+            return self.router.intake.read(row.topic, row.edited)
+        return self.router.intake.read(row.topic, row.value, row.record.headers, row.key)
 
     def _count(self, folding: Folding, verdict: Verdict, version: int) -> None:
-        """Hold the record where it is to be held now, and count it anew."""
+        """The record is not held for the version any more: count it anew."""
         place = (verdict.record.partition, verdict.record.offset)
         before = self.others[place]
         kept = [row for row in before if row.version_id != version]
         otherwise = worst([before[0].otherwise, verdict.otherwise])
-        for row in verdict.holds(before[0].topic_id, before[0].counted):
-            folding.known.held.add(row)
-            kept.append(row)
         self.others[place] = [replace(row, otherwise=otherwise) for row in kept]
         self._move(folding, place, before, worst([otherwise, *(STATUS_OUTCOME[row.status] for row in kept)]))
 
@@ -170,18 +160,14 @@ class Release:
             folding.known.held.replace(row)
 
 
-def _value(row: HeldRow) -> bytes | None:
-    return row.value if row.edited is None else row.edited
-
-
 def releases(batches: Sequence[Batch], router: Router) -> Release:
     """The decision among the events of `batches`, if there is one; nothing is read or locked yet."""
     found = [
         decision
         for batch in batches
         if batch.partition.topic == MESH_TOPIC
-        for item in batch.items
-        if (decision := decision_in(item, router)) is not None
+        for offset, item in zip(batch.chunk.offsets, batch.items, strict=True)
+        if (decision := decision_in(item, offset, router)) is not None
     ]
     assert len(found) <= 1, "each decision has a transaction of its own"
     return Release(router, found[0] if found else None)

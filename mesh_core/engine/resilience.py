@@ -67,7 +67,7 @@ def _groups(batches: Sequence[Batch], applier: Applier) -> list[list[Batch]]:
         cuts = [
             n
             for n, item in enumerate(batch.items if batch.partition.topic == MESH_TOPIC else ())
-            if decision_in(item, applier.router) is not None
+            if decision_in(item, batch.chunk.offsets[n], applier.router) is not None
         ]
         if not cuts:
             ordinary.append(batch)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from mesh_core.engine.compiled import Route, routes
-from mesh_core.engine.intake import Intake
+from mesh_core.engine.compiled import Route, routes, tombstone_route
+from mesh_core.engine.intake import Intake, Tombstone
 from mesh_core.model.builtin import MESH_TOPIC, DeadLetterDecided
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.lookups import Decision
@@ -27,20 +27,26 @@ class Router:
         for topic in self.intake.decoders:
             known = routes(self.versions.values(), topic)
             self.by_struct[topic] = {
-                struct: known.get(event_type, Route(event_type, (), False, False))
+                struct: known.get(event_type, Route(event_type, (), False))
                 for struct, event_type in self.intake.struct_types(topic).items()
             }
-
-    def route(self, topic: str, item: Any) -> Route | None:
-        """Where an event goes; None for what is no event of a contract."""
-        return self.by_struct[topic].get(type(item))
+            self.by_struct[topic][Tombstone] = tombstone_route(self.of_topic(topic))
 
     def of_topic(self, topic: str) -> list[EntityVersion]:
         """The entity versions that a topic feeds."""
         return [version for version in self.versions.values() if version.model.topic == topic]
 
+    def families(self, version: EntityVersion) -> set[str]:
+        """The names of the events that an entity folds, without their versions."""
+        return {family(fold.contract.type) for fold in version.model.folds}
 
-def decision_in(item: Any, router: Router) -> Decision | None:
+
+def family(event_type: str) -> str:
+    """The name of an event type without its version."""
+    return event_type.rpartition(".v")[0]
+
+
+def decision_in(item: Any, offset: int, router: Router) -> Decision | None:
     """The decision on a dead letter that an event of mesh.events carries, if it carries one."""
     route = router.by_struct[MESH_TOPIC].get(type(item))
     if route is None or route.event_type != DECIDED:
@@ -55,4 +61,5 @@ def decision_in(item: Any, router: Router) -> Decision | None:
         data.action,
         value,
         item.time,
+        offset,
     )

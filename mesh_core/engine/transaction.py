@@ -19,10 +19,10 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.compiled import Key, parse_key
+from mesh_core.engine.compiled import Key
 from mesh_core.engine.errors import PlanChanged
 from mesh_core.engine.folding import Folding, Known
-from mesh_core.engine.intake import Batch, Tombstone
+from mesh_core.engine.intake import Batch
 from mesh_core.engine.judging import Refused
 from mesh_core.engine.release import Release, releases
 from mesh_core.engine.routing import Router
@@ -32,6 +32,7 @@ from mesh_core.store import checkpoints, held, lookups, versions
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
 from mesh_core.store.entity_writes import Shape
 from mesh_core.store.errors import Fenced
+from mesh_core.store.held import text_of_key
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
 
@@ -121,32 +122,30 @@ class Applier:
         locked: Mapping[TopicPartition, Checkpoint],
         refused: Refused,
     ) -> Folding:
-        all_versions = held.ALL if self.build == LIVE else -self.build
-        ids = [all_versions, *(version.id for version in self.plan.entities.values())]
         ranges = {
             batch.partition: (locked[batch.partition].topic_id, batch.start, batch.chunk.next_offset)
             for batch in batches
         }
         decisions = lookups.decisions_within(cursor, ranges)
         known = Known(
-            held.load(cursor, list(locked), ids),
+            held.load(cursor, list(locked), [version.id for version in self.plan.entities.values()]),
             {partition.topic: row.topic_id for partition, row in locked.items()},
-            {**decisions, **release.decisions},
+            decisions,
             {},
             {},
             refused,
-            all_versions,
         )
         folding = Folding(self.router, known)
-        self._look_up(cursor, folding, [(b.partition, b.chunk.keys, b.items) for b in batches])
-        edits = []
-        for batch in batches:
-            topic, keys = batch.partition.topic, dict(zip(batch.chunk.offsets, batch.chunk.keys, strict=True))
-            for (partition, offset), decision in decisions.items():
-                if partition == batch.partition and decision.action == "edit" and offset in keys:
-                    item = self.router.intake.read(topic, decision.value)
-                    edits.append((partition, [keys[offset]], [item]))
-        self._look_up(cursor, folding, [*edits, *release.items()])
+        edits: list[Group] = []
+        for partition, offset in decisions:
+            chunk = next(batch.chunk for batch in batches if batch.partition == partition)
+            if offset in chunk.offsets:
+                key = chunk.keys[chunk.offsets.index(offset)]
+                values = [d.value for d in decisions[partition, offset] if d.action == "edit"]
+                items = [self.router.intake.read(partition.topic, value) for value in values]
+                edits.append((partition, [key] * len(items), items))
+        met: list[Group] = [(batch.partition, batch.chunk.keys, batch.items) for batch in batches]
+        self._look_up(cursor, folding, [*met, *edits, *release.items()])
         for batch in sorted(batches, key=lambda batch: batch.partition):
             folding.fold(batch)
         if release.lines:
@@ -165,13 +164,12 @@ class Applier:
         windowed: dict[int, set[str]] = {}
         for partition, keys_, items in groups:
             by_struct = self.router.by_struct[partition.topic]
-            asking: set[type] = set()
-            for kind in set(map(type, items)):
-                route = by_struct.get(kind)
-                if kind is Tombstone or (
-                    route and any(f.needs_presence or f.window is not None for f in route.folds)
-                ):
-                    asking.add(kind)
+            asking = {
+                kind
+                for kind in set(map(type, items))
+                if (route := by_struct.get(kind))
+                and any(fold.needs_presence or fold.window is not None for fold in route.folds)
+            }
             if not asking and not any(map(_is_sequenced, items)):
                 continue
             for raw, item in zip(keys_, items, strict=True):
@@ -179,18 +177,17 @@ class Applier:
                 route = by_struct.get(kind)
                 if route is not None and item.sequence is not None:
                     for fold in route.folds:
-                        sequenced.setdefault(fold.version.id, set()).add(
-                            (raw or b"").decode("utf-8", "ignore").replace("\0", "")
-                        )
-                if kind not in asking:
+                        sequenced.setdefault(fold.version.id, set()).add(text_of_key(raw))
+                if route is None or kind not in asking:
                     continue
-                if kind is Tombstone:
-                    self._tombstone_keys(partition, raw, rows)
-                for fold in route.folds if route else ():
-                    if fold.needs_presence:
-                        rows.setdefault(fold.version.id, set()).add(fold.key(item))
+                for fold in route.folds:
                     if fold.window is not None:
                         windowed.setdefault(fold.version.id, set()).add(item.id)
+                    if fold.needs_presence:
+                        try:
+                            rows.setdefault(fold.version.id, set()).add(fold.key(item))
+                        except ValueError:
+                            continue  # a tombstone of no key, which folding refuses
         for version in self.plan.entities.values():
             keys = rows.get(version.id)
             if keys:
@@ -198,22 +195,12 @@ class Applier:
                 for length in {len(key) for key in keys}:
                     some = [key for key in keys if len(key) == length]
                     found.update(lookups.present_keys(cursor, version, some, version.model.key[:length]))
-                folding.rows[version.id].present = {**folding.rows[version.id].present, **found}
+                folding.rows[version.id].present = found
         for id_, record_keys in sequenced.items():
             folding.known.sequences.update(lookups.last_sequences(cursor, [id_], record_keys))
         for id_, event_ids in windowed.items():
             partitions = [partition for partition, _, _ in groups]
             folding.known.recent.update(lookups.recent_ids(cursor, [id_], partitions, event_ids))
-
-    def _tombstone_keys(
-        self, partition: TopicPartition, raw: bytes | None, rows: dict[int, set[Key]]
-    ) -> None:
-        for version in self.router.of_topic(partition.topic):
-            if version.model.tombstones:
-                try:
-                    rows.setdefault(version.id, set()).add(parse_key(version.model, (raw or b"").decode()))
-                except ValueError:
-                    continue  # folding refuses it
 
     def _write_entities(self, cursor: psycopg.Cursor[Any], folding: Folding) -> set[str]:
         """Names of the entities that had anything written."""
@@ -261,8 +248,6 @@ class Applier:
                 if fold.window is not None
             }
             for (id_, partition, _), offset in folding.recent.items():
-                if partition in folding.known.held.partitions:
-                    continue  # what is held comes back at its old offset, and needs what was before it
                 at = (id_, partition)
                 kept[at] = max(kept.get(at, 0), offset - (windows[id_] or 0))
             lookups.write_recent_ids(cursor, folding.recent, kept)

@@ -18,15 +18,16 @@ class Facts:
 
     event_type: str | None
     event_id: str | None
-    sequence: int | None
 
 
 BEHIND = ("behind", "An earlier event of this key is a dead letter.")
+NOBODY = 0
+"""In place of a version id, for what no entity folds."""
 
 
 @dataclass
 class Verdict:
-    """What a record came to, by version id (or ALL)."""
+    """What a record came to, by version id."""
 
     record: Record
     outcomes: dict[int, str] = field(default_factory=dict)
@@ -77,7 +78,6 @@ class Verdict:
                 record.timestamp,
                 None if facts.event_type is None else storable(facts.event_type),
                 None if facts.event_id is None else storable(facts.event_id),
-                facts.sequence,
                 1,
                 self.otherwise,
                 counted,

@@ -49,7 +49,7 @@ def too_many_dead_letters(
     """Of the topics of these partitions, those with more than `limit` dead letters, and what to say of them."""
     rows = connection.execute(
         'SELECT topic, count(DISTINCT ("partition", "offset")) FROM mesh.held_events WHERE status = \'dead\' '
-        "AND topic = ANY(%s) AND (version_id = 0 OR version_id IN (SELECT id FROM mesh.versions WHERE state = 'live')) "
+        "AND topic = ANY(%s) AND version_id IN (SELECT id FROM mesh.versions WHERE state = 'live') "
         "GROUP BY topic",
         (list({partition.topic for partition in positions}),),
     ).fetchall()

@@ -88,7 +88,7 @@ held_events = Table(
     Column("topic", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
-    Column("version_id", Integer, primary_key=True, comment="entity version; 0 for all of the topic"),
+    Column("version_id", Integer, primary_key=True, comment="the entity version that holds it"),
     Column("topic_id", Text, nullable=False),
     Column("status", Text, nullable=False, comment="dead (a dead letter) or parked (held behind one)"),
     Column("record_key", Text, nullable=False),
@@ -101,7 +101,6 @@ held_events = Table(
     Column("timestamp", BigInteger, nullable=False, comment="milliseconds since 1970"),
     Column("event_type", Text),
     Column("event_id", Text),
-    Column("sequence", BigInteger),
     Column("attempts", Integer, nullable=False, server_default=text("1")),
     Column("otherwise", Text, nullable=False, comment="what it came to for versions that do not hold it"),
     Column("counted", Text, nullable=False, comment="the outcome it is counted under"),
@@ -117,6 +116,7 @@ decisions = Table(
     Column("topic_id", Text, primary_key=True),
     Column("partition", Integer, primary_key=True),
     Column("offset", BigInteger, primary_key=True),
+    Column("decided_offset", BigInteger, primary_key=True, comment="of the decision, on mesh.events"),
     Column("action", Text, nullable=False, comment="retry, edit or discard"),
     Column("value", LargeBinary, comment="the event that replaces an edited one"),
     Column("decided_at", _time, nullable=False),
@@ -147,7 +147,7 @@ sequences = Table(
     Column("version_id", Integer, primary_key=True),
     Column("record_key", Text, primary_key=True),
     Column("sequence", BigInteger, nullable=False),
-    comment="The last sequence applied for a record key, kept beyond deletes.",
+    comment="The last sequence met for a record key, kept beyond deletes.",
 )
 
 recent_ids = Table(

@@ -15,7 +15,7 @@ from psycopg.rows import class_row
 class DeadLetter:
     """A record that could not be applied.
 
-    `entities` hold it (`*` is every one of its topic), `parked` is how many events wait behind it.
+    `entities` hold it, `parked` is how many events wait behind it.
     """
 
     topic: str
@@ -39,12 +39,12 @@ class DeadLetter:
 _LETTERS = """
 SELECT d.topic, d."partition", d."offset", min(d.record_key) AS key, min(d.event_type) AS event_type,
     min(d.reason) AS reason, min(d.detail) AS detail, max(d.attempts) AS attempts, min(d.held_at) AS held_at,
-    array_agg(DISTINCT coalesce(v.name, '*')) AS entities, count(DISTINCT p."offset") AS parked
+    array_agg(DISTINCT v.name) AS entities, count(DISTINCT p."offset") AS parked
 FROM mesh.held_events d
-LEFT JOIN mesh.versions v ON v.id = d.version_id
+JOIN mesh.versions v ON v.id = d.version_id AND v.state = 'live'
 LEFT JOIN mesh.held_events p ON p.topic = d.topic AND p."partition" = d."partition"
     AND p.record_key = d.record_key AND p.version_id = d.version_id AND p.status = 'parked'
-WHERE d.status = 'dead' AND d.version_id >= 0
+WHERE d.status = 'dead'
     AND (%(topics)s::text[] = '{}' OR d.topic = ANY(%(topics)s))
 GROUP BY d.topic, d."partition", d."offset"
 ORDER BY d.topic, d."partition", d."offset"

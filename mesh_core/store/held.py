@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -13,14 +13,10 @@ from psycopg.types.json import Jsonb
 from mesh_core.log.interface import Headers
 from mesh_core.log.position import TopicPartition
 
-ALL = 0
-"""The version id under which a record is held for all entities of its topic."""
-
-
 Place = tuple[TopicPartition, int]
 """Where one record is in the log: partition and offset."""
 Line = tuple[TopicPartition, str, int]
-"""Records held for one record key and one version (or ALL), in the order of the log."""
+"""Records held for one record key and one version, in the order of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +33,12 @@ class Record:
     @property
     def text_key(self) -> str:
         """The key as text that Postgres can store, whatever its bytes are."""
-        text = (self.key or b"").decode("utf-8", "backslashreplace")
-        return text.replace("\x00", "\\x00")
+        return text_of_key(self.key)
+
+
+def text_of_key(key: bytes | None) -> str:
+    """A record key as text that Postgres can store, whatever its bytes are."""
+    return (key or b"").decode("utf-8", "backslashreplace").replace("\x00", "\\x00")
 
 
 def text_of_headers(headers: Headers) -> list[tuple[str, str | None]]:
@@ -90,7 +90,6 @@ class HeldRow:
     timestamp: int
     event_type: str | None
     event_id: str | None
-    sequence: int | None
     attempts: int
     otherwise: str
     counted: str
@@ -120,26 +119,22 @@ class HeldRow:
 
 COLUMNS = (
     'topic, "partition", "offset", version_id, topic_id, status, record_key, reason, detail, key, value, edited, headers, '
-    "timestamp, event_type, event_id, sequence, attempts, otherwise, counted"
+    "timestamp, event_type, event_id, attempts, otherwise, counted"
 )
 
 
 class Held:
-    """What is held of the partitions of a batch, and what the batch adds and drops.
+    """What is held of the partitions of a batch (`lines`), and what the batch adds and drops."""
 
-    `lines` has the greatest sequence held in each line, None if no held event has one.
-    """
-
-    def __init__(self, lines: Mapping[Line, int | None]) -> None:
-        self.lines = dict(lines)
-        self.partitions = {partition for partition, _, _ in lines}
+    def __init__(self, lines: Iterable[Line]) -> None:
+        self.lines = set(lines)
+        self.partitions = {partition for partition, _, _ in self.lines}
         self.new: dict[tuple[TopicPartition, int, int], HeldRow] = {}
         self.dropped: set[Line] = set()
 
     def add(self, row: HeldRow) -> None:
         """Hold a record."""
-        known = [sequence for sequence in (self.lines.get(row.line), row.sequence) if sequence is not None]
-        self.lines[row.line] = max(known, default=None)
+        self.lines.add(row.line)
         self.partitions.add(row.line[0])
         self.replace(row)
 
@@ -149,7 +144,7 @@ class Held:
 
     def drop(self, line: Line) -> None:
         """Hold nothing of a line any more."""
-        self.lines.pop(line, None)
+        self.lines.discard(line)
         self.dropped.add(line)
         self.new = {at: row for at, row in self.new.items() if row.line != line}
 
@@ -174,7 +169,6 @@ class Held:
                 "reason",
                 "detail",
                 "edited",
-                "sequence",
                 "attempts",
                 "otherwise",
                 "counted",
@@ -196,14 +190,11 @@ def load(
     """Who is held in these partitions, of these versions. The checkpoints must be locked."""
     wanted = sorted(partitions)
     cursor.execute(
-        'SELECT topic, "partition", record_key, version_id, max(sequence) FROM mesh.held_events '
-        'WHERE (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND version_id = ANY(%s) '
-        "GROUP BY 1, 2, 3, 4",
+        'SELECT DISTINCT topic, "partition", record_key, version_id FROM mesh.held_events '
+        'WHERE (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND version_id = ANY(%s)',
         ([p.topic for p in wanted], [p.partition for p in wanted], list(versions)),
     )
-    return Held(
-        {(TopicPartition(t, p), key, version): last for t, p, key, version, last in cursor.fetchall()}
-    )
+    return Held((TopicPartition(t, p), key, version) for t, p, key, version in cursor.fetchall())
 
 
 def chain(connection: psycopg.Connection[Any], line: Line) -> list[HeldRow]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -12,6 +12,7 @@ import psycopg
 
 from mesh_core.log.position import TopicPartition
 from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.held import Place
 from mesh_core.store.tables import columns_sql, physical, quote
 
 
@@ -139,35 +140,34 @@ class Decision:
     action: str
     value: bytes | None
     decided_at: datetime
+    decided_offset: int
+    """Of the decision itself; decisions on one letter are in one partition of mesh.events."""
+
+    @property
+    def letter(self) -> Place:
+        """Where the dead letter is in the log."""
+        return TopicPartition(self.topic, self.partition), self.offset
 
 
 def write_decision(cursor: psycopg.Cursor[Any], decision: Decision) -> None:
-    """Remember a decision; a later one on the same record replaces it."""
+    """Remember a decision."""
     cursor.execute(
-        'INSERT INTO mesh.decisions (topic, topic_id, "partition", "offset", action, value, decided_at) '
-        'VALUES (%s, %s, %s, %s, %s, %s, %s) ON CONFLICT (topic, topic_id, "partition", "offset") DO UPDATE SET '
-        "action = excluded.action, value = excluded.value, decided_at = excluded.decided_at",
-        (
-            decision.topic,
-            decision.topic_id,
-            decision.partition,
-            decision.offset,
-            decision.action,
-            decision.value,
-            decision.decided_at,
-        ),
+        'INSERT INTO mesh.decisions (topic, topic_id, "partition", "offset", action, value, decided_at, decided_offset) '
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        astuple(decision),
     )
 
 
 def decisions_within(
     cursor: psycopg.Cursor[Any], ranges: Mapping[TopicPartition, tuple[str, int, int]]
-) -> dict[tuple[TopicPartition, int], Decision]:
-    """Decisions on records of these partitions: by partition (topic id, first offset, end offset)."""
+) -> dict[Place, list[Decision]]:
+    """Decisions on records of these partitions, in their order: by partition (topic id, first offset, end offset)."""
     cursor.execute(
-        'SELECT d.topic, d.topic_id, d."partition", d."offset", d.action, d.value, d.decided_at FROM mesh.decisions d '
+        'SELECT d.topic, d.topic_id, d."partition", d."offset", d.action, d.value, d.decided_at, d.decided_offset '
+        "FROM mesh.decisions d "
         "JOIN unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[]) AS r(topic, topic_id, part, first, last) "
         'ON d.topic = r.topic AND d.topic_id = r.topic_id AND d."partition" = r.part '
-        'AND d."offset" >= r.first AND d."offset" < r.last',
+        'AND d."offset" >= r.first AND d."offset" < r.last ORDER BY d.decided_offset',
         (
             [p.topic for p in ranges],
             [topic_id for topic_id, _, _ in ranges.values()],
@@ -176,5 +176,8 @@ def decisions_within(
             [end for _, _, end in ranges.values()],
         ),
     )
-    found = [Decision(*row) for row in cursor.fetchall()]
-    return {(TopicPartition(d.topic, d.partition), d.offset): d for d in found}
+    found: dict[Place, list[Decision]] = {}
+    for row in cursor.fetchall():
+        decision = Decision(*row)
+        found.setdefault(decision.letter, []).append(decision)
+    return found

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.cli.conftest import Mesh
-from tests.cli.domain import TOPIC, added, lines
+from tests.cli.domain import TOPIC, WORKFLOW, added, lines
 
 
 @pytest.fixture
@@ -61,6 +61,15 @@ def test_editing_applies_another_event_in_its_place(mesh: Mesh, letter: str, tmp
     assert (done.status, done.err) == (0, "")
     assert names(mesh) == [(1, "Corrected")]
     assert mesh("check").status == 0
+
+
+def test_an_edit_registers_its_workflow(mesh: Mesh, letter: str, tmp_path: Path) -> None:
+    file = tmp_path / "corrected.json"
+    file.write_text(json.dumps(added(1, "Corrected", workflowid=WORKFLOW)))
+    with mesh.projecting():
+        assert mesh("dead-letters", "edit", letter, "--value", str(file), "--wait").status == 0
+    (entry,) = mesh("workflow", WORKFLOW, "--json").json["entries"]
+    assert (entry["service"], entry["entity"], entry["key"]) == ("shop", "item", "1")
 
 
 def test_an_edit_that_does_not_fit_is_refused_before_it_is_published(mesh: Mesh, letter: str) -> None:

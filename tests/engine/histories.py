@@ -191,7 +191,6 @@ class _Writer:
         self.ends: dict[TopicPartition, int] = {}
         self.sequences: dict[tuple[str, str], int] = {}
         self.repeatable: list[tuple[str, str, bytes | None, bytes | None]] = []
-        self.decided: dict[tuple[str, int, int], str] = {}
         self.faulty: list[Record] = []
         self.meant: dict[tuple[str, int, int], tuple[Said, int | None]] = {}
 
@@ -228,10 +227,8 @@ class _Writer:
             return
         among = self.faulty if step.of_faulty and self.faulty else self.records
         record = among[step.which % len(among)]
-        # One decision stands for a record: what the last of several is depends on when it is asked.
-        if record.topic == "mesh.events" or self.decided.get(record.place, "retry") != "retry":
+        if record.topic == "mesh.events":
             return
-        self.decided[record.place] = step.action
         value = None
         if step.action == "edit":
             value = self.edited(record, step)
@@ -248,7 +245,12 @@ class _Writer:
         else:
             said = Said(meant.topic, meant.key, meant.type, _mended(meant.data))
         return encoded(
-            said, event_id=f"edit{number}", second=number, sequence=sequence, fault=step.edit_fault
+            said,
+            event_id=f"edit{number}",
+            second=number,
+            sequence=number if number % 3 == 0 else sequence,  # neither asked nor remembered
+            workflow=WORKFLOWS[0] if number % 2 else None,  # registers nothing
+            fault=step.edit_fault,
         )[1]
 
     def create(self, step: CreateWorkflow) -> None:

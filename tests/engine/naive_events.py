@@ -16,7 +16,9 @@ from mesh_core.model.types import Field, FieldType
 
 
 class Refused(Exception):
-    """The event cannot be taken. `args[0]` is the reason."""
+    """The event cannot be taken. `args[0]` is the reason; `type` its type, if that could be read."""
+
+    type: str | None = None
 
 
 @dataclass(frozen=True)
@@ -48,11 +50,20 @@ def read_event(value: bytes | None, contracts: Mapping[str, Contract]) -> NaiveE
         raise Refused("not_json") from None
     if not isinstance(parsed, dict):
         raise Refused("not_a_cloudevent")
-    for found in _texts(parsed):
-        if re.search("[\ud800-\udfff]", found):
-            raise Refused("surrogate")
-        if "\0" in found:
-            raise Refused("nul_character")
+    texts = list(_texts(parsed))
+    if any(re.search("[\ud800-\udfff]", found) for found in texts):
+        raise Refused("surrogate")
+    try:
+        return _event(parsed, texts, contracts)
+    except Refused as refusal:
+        kind = parsed.get("type")
+        refusal.type = kind if isinstance(kind, str) else None
+        raise
+
+
+def _event(parsed: dict[str, Any], texts: list[str], contracts: Mapping[str, Contract]) -> NaiveEvent:
+    if any("\0" in found for found in texts):
+        raise Refused("nul_character")
     if parsed.get("specversion") != "1.0":
         raise Refused("not_a_cloudevent")
     for name in ("id", "source", "type", "time"):

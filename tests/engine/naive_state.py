@@ -16,8 +16,6 @@ from mesh_core.model.folds import Fold
 from tests.engine.naive_events import NaiveEvent
 from tests.engine.naive_rows import Row
 
-ALL = ""
-"""Holds for all entities of a topic, where the engine has version 0."""
 WORST = ("ignored", "applied", "parked", "dead_lettered")
 Place = tuple[str, int, int]
 """Topic, partition, offset."""
@@ -44,13 +42,12 @@ class Record:
 
 @dataclass
 class Held:
-    """An event held for an entity, or for ALL. `value` is what an edit put in its place, if one did."""
+    """An event held for an entity. `edit` is what an edit put in its place, if one did."""
 
     record: Record
     status: Literal["dead", "parked"]
     reason: str
-    value: bytes | None
-    sequence: int | None
+    edit: bytes | None = None
 
 
 class NaiveState:
@@ -63,10 +60,10 @@ class NaiveState:
         self.sequences: dict[tuple[str, str], int] = {}
         self.recent: dict[tuple[str, str, int, str], int] = {}
         self.held: dict[tuple[str, str, int, str], list[Held]] = {}
-        """By (entity or ALL, topic, partition, record key), in the order of the log."""
+        """By (entity, topic, partition, record key), in the order of the log."""
         self.counters: dict[tuple[str, int], Counter[str]] = {}
         self.index: dict[Place, tuple[UUID, str, str, str, str, datetime]] = {}
-        self.decisions: dict[Place, tuple[str, bytes | None]] = {}
+        self.decisions: dict[Place, list[tuple[str, bytes | None]]] = {}
         self.outcomes: dict[Place, dict[str, str]] = {}
         self.counted: dict[Place, str] = {}
         self.next_offset: dict[tuple[str, int], int] = {}
@@ -116,19 +113,12 @@ class NaiveState:
             return None
         return values if key_text(values) == text else None
 
-    def _hold(
-        self,
-        record: Record,
-        entity: str,
-        status: Literal["dead", "parked"],
-        reason: str,
-        value: bytes | None,
-        event: NaiveEvent | None = None,
-    ) -> None:
+    def _hold(self, entity: str, held: Held) -> None:
+        record = held.record
         waiting = self.held.setdefault((entity, *self._line(record)), [])
-        waiting.append(Held(record, status, reason, value, event.sequence if event else None))
+        waiting.append(held)
         waiting.sort(key=lambda held: held.record.offset)
-        self._outcome(record, entity, "dead_lettered" if status == "dead" else "parked")
+        self._outcome(record, entity, "dead_lettered" if held.status == "dead" else "parked")
 
     def _supersede(self, entity: str, record: Record) -> None:
         for held in self.held.pop((entity, *self._line(record)), []):
@@ -151,8 +141,3 @@ def is_whole(entity: EntityModel, fold: Fold) -> bool:
     columns = {column.name for column in entity.columns if not column.key}
     set_by = {operation.column for operation in fold.operations if operation.kind == "set"}
     return fold.kind == "delete" or (fold.kind == "upsert" and set_by == columns)
-
-
-def is_newer(event: NaiveEvent, waiting: list[Held]) -> bool:
-    known = [held.sequence for held in waiting if held.sequence is not None]
-    return event.sequence is None or all(event.sequence > sequence for sequence in known)
