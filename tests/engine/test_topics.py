@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka import TopicPartition as ForeignPartition
 from confluent_kafka.admin import AdminClient, NewPartitions
 
-from mesh_core.engine import projector
+from mesh_core.engine import inspection
 from mesh_core.log import TopicPartition
 from mesh_core.store import checkpoints
 from tests.engine.domain import CATALOG, CustomerSaved, ProductListed
@@ -183,7 +183,7 @@ def test_the_checkpoint_passes_what_was_never_committed(mesh: Mesh) -> None:
 
 
 def test_a_halt_and_its_end_reach_every_projector(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(projector, "CHECK_SECONDS", 0.3)
+    monkeypatch.setattr(inspection, "CHECK_SECONDS", 0.3)
     with mesh.projecting() as first, mesh.projecting() as second:
         mesh.publish(CustomerSaved(customer_id="A", name="Ann"), "A")
         wait_for(lambda: "A" in mesh.rows("crm_customer"))

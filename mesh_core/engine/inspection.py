@@ -1,0 +1,156 @@
+"""Whether what a projector reads is in order: asked of Kafka and Postgres at each assignment, then every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from mesh_core.engine import watch
+from mesh_core.engine.errors import EngineError
+from mesh_core.engine.guard import topic_problem
+from mesh_core.engine.halts import Halts
+from mesh_core.engine.session import Session
+from mesh_core.engine.standing import Standing
+from mesh_core.errors import DependencyUnavailable
+from mesh_core.log.errors import LogUnavailable
+from mesh_core.log.interface import Consumer, Driver, TopicFacts
+from mesh_core.log.position import Position, TopicPartition
+from mesh_core.store import checkpoints
+from mesh_core.store.checkpoints import Checkpoint
+from mesh_core.telemetry import get_logger
+
+CHECK_SECONDS = 5.0
+log = get_logger(__name__)
+
+Offsets = Mapping[TopicPartition, int]
+
+
+@dataclass(frozen=True)
+class Extent:
+    """Where the log of each partition begins and ends."""
+
+    starts: Offsets
+    ends: Offsets
+
+    def nearest(self, partition: TopicPartition, offset: int | None) -> int:
+        """The offset, or where the log does not have it the nearest that it has; None is its beginning."""
+        start = self.starts.get(partition, 0)
+        wanted = start if offset is None else offset
+        return min(max(wanted, start), self.ends.get(partition, wanted))
+
+
+class Inspection:
+    """Halts topics that are not what they were, ends halts that others ended, and measures the lag."""
+
+    def __init__(
+        self,
+        driver: Driver,
+        consumer: Consumer,
+        session: Session,
+        standing: Standing,
+        halts: Halts,
+        dead_letter_limit: int,
+    ) -> None:
+        self._driver, self._consumer, self._session = driver, consumer, session
+        self._standing, self._halts = standing, halts
+        self._dead_letter_limit = dead_letter_limit
+        self._next = 0.0
+
+    def of_assigned(
+        self, partitions: Collection[TopicPartition], found: Mapping[TopicPartition, Checkpoint]
+    ) -> Extent:
+        """Halt or resume the topics of partitions that are being assigned; `found` are their checkpoints.
+
+        A topic is judged as a whole: it is halted as a whole, and other projectors have the rest of it.
+        """
+        topics = {partition.topic for partition in partitions}
+        facts = self._facts(topics)
+        known = checkpoints.read(self._session.connected(), topics)
+        there = [
+            p for p in {*known, *partitions} if p.topic in facts and p.partition < facts[p.topic].partitions
+        ]
+        extent = self._extent(there)
+        for topic in sorted(topics):
+            rows = [row for partition, row in known.items() if partition.topic == topic]
+            missing = [p for p in partitions if p.topic == topic and p not in found]
+            problem = topic_problem(topic, facts.get(topic), rows, extent.starts, extent.ends)
+            if missing and problem is None:
+                problem = (
+                    f"The topic {topic} has partitions without a checkpoint: {', '.join(map(str, missing))}."
+                )
+            if problem:
+                self._halts.halt(topic, problem, pause=False)
+            else:
+                self._halts.lift(topic, [row.partition for row in rows])
+        self._next = time.monotonic() + CHECK_SECONDS  # all that `when_due` asks has just been asked
+        return extent
+
+    def when_due(self) -> None:
+        """Every few seconds: are the topics what they were, how far behind are we, who else may know.
+
+        Raises EngineError where Kafka will not tell for other reasons than being away, and psycopg errors.
+        """
+        now = time.monotonic()
+        if now < self._next:
+            return
+        self._next = now + CHECK_SECONDS
+        self._session.renew_plan_if_changed()  # where nothing arrives, no batch would tell
+        mine = list(self._standing.positions)
+        if not mine:
+            return
+        self._halts.pause_again()
+        topics = {partition.topic for partition in mine}
+        try:
+            facts, extent = self._facts(topics), self._extent(mine)
+        except LogUnavailable as error:
+            log.warning("cannot check the topics", error=str(error).split("\n")[0])
+            return
+        except DependencyUnavailable as error:
+            raise EngineError(str(error)) from error
+        rows = checkpoints.read(self._session.connected(), topics)
+        self._hear_of_halts(rows)
+        self._judge(topics, facts, rows, extent)
+        positions = self._standing.positions
+        watch.measure_lag(self._session.connected(), positions, extent.ends)
+        self._consumer.commit_hint(Position(dict(positions)))
+
+    def _hear_of_halts(self, rows: Mapping[TopicPartition, Checkpoint]) -> None:
+        """Another projector may have found a fault, or that it is mended."""
+        reasons = {
+            row.partition.topic: row.halted_reason for row in rows.values() if row.halted_reason is not None
+        }
+        halted = self._standing.halted
+        for topic in [topic for topic in halted if topic not in reasons]:
+            self._halts.go_on(topic)
+        for topic, reason in reasons.items():
+            if topic not in halted:
+                self._halts.halt(topic, reason)
+
+    def _judge(
+        self,
+        topics: Collection[str],
+        facts: Mapping[str, TopicFacts],
+        rows: Mapping[TopicPartition, Checkpoint],
+        extent: Extent,
+    ) -> None:
+        positions = self._standing.positions
+        for topic in set(topics) - set(self._standing.halted):
+            owned = [
+                row for partition, row in rows.items() if partition.topic == topic and partition in positions
+            ]
+            if problem := topic_problem(topic, facts.get(topic), owned, extent.starts, extent.ends):
+                self._halts.halt(topic, problem)
+        crowded = watch.too_many_dead_letters(self._session.connected(), positions, self._dead_letter_limit)
+        for topic, reason in crowded.items():
+            self._halts.halt(topic, reason)
+
+    def _facts(self, topics: Collection[str]) -> Mapping[str, TopicFacts]:
+        admin = self._driver.admin()
+        try:
+            return admin.describe(sorted(topics))
+        finally:
+            admin.close()
+
+    def _extent(self, partitions: Collection[TopicPartition]) -> Extent:
+        return Extent(self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions))

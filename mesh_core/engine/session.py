@@ -1,0 +1,104 @@
+"""A projector's session with Postgres: the connection, and the plan that is applied on it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+
+from mesh_core.engine.backoff import Backoff
+from mesh_core.engine.intake import Intake
+from mesh_core.engine.resilience import fault_of
+from mesh_core.engine.routing import Router
+from mesh_core.engine.transaction import Applier
+from mesh_core.log.position import TopicPartition
+from mesh_core.model.builtin import BUILT_IN_EVENTS
+from mesh_core.store import versions
+from mesh_core.store.connections import connect
+from mesh_core.store.errors import NotDeployed
+from mesh_core.telemetry import get_logger, metrics
+
+log = get_logger(__name__)
+
+
+class Session:
+    """Opens the connection and makes the plan, both anew when they are lost or out of date.
+
+    `fences` are looked at with every batch, so they may change. Setting `stopping` ends every wait.
+    """
+
+    def __init__(
+        self, database_url: str, fences: Mapping[TopicPartition, int], stopping: threading.Event
+    ) -> None:
+        self._url, self._fences, self._stopping = database_url, fences, stopping
+        self._connection: psycopg.Connection[Any] | None = None
+        self._applier: Applier | None = None
+        self._backoff = Backoff()
+
+    def open(self) -> None:
+        """Connect and make the plan, waiting for Postgres as long as it takes.
+
+        Raises NotDeployed when there is nothing to keep up, and psycopg errors that do not pass.
+        """
+        while True:
+            try:
+                self.close()
+                self._connection = connect(self._url, "mesh projector")
+                self.renew_plan()
+                self.worked()
+                return
+            except psycopg.Error as error:
+                if fault_of(error) != "passing" or self._stopping.is_set():
+                    raise
+                self.wait(error)
+
+    def close(self) -> None:
+        """Close the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+
+    def connected(self) -> psycopg.Connection[Any]:
+        """The connection, opened again if it was lost. Raises as `open`."""
+        if self._connection is None or self._connection.closed or self._connection.broken:
+            self.open()
+        assert self._connection is not None
+        return self._connection
+
+    @property
+    def applier(self) -> Applier:
+        """What applies batches by the plan; another one after each change of the connection or the plan."""
+        assert self._applier is not None, "the session is not open"
+        return self._applier
+
+    def renew_plan(self) -> None:
+        """Make the plan anew, after a deploy. Raises NotDeployed, and psycopg errors."""
+        assert self._connection is not None, "the session is not open"
+        plan = versions.live_plan(self._connection)
+        if not plan.entities:
+            raise NotDeployed(
+                "Nothing is deployed, so there is nothing to project.", remedy="Run mesh deploy first."
+            )
+        models = [version.model for version in plan.entities.values()]
+        intake = Intake(models, [event.contract for event in BUILT_IN_EVENTS])
+        self._applier = Applier(self._connection, plan, Router(plan.entities, intake), self._fences)
+        self._applier.prepare()
+        log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
+
+    def renew_plan_if_changed(self) -> None:
+        """Make the plan anew if there was a deploy. Raises as `renew_plan`."""
+        with self.connected().cursor() as cursor:
+            if versions.generation(cursor) != self.applier.plan.generation:
+                self.renew_plan()
+
+    def wait(self, error: psycopg.Error) -> None:
+        """Pause before the next try, longer each time until something worked; say why."""
+        metrics.RETRIES.labels("postgres").inc()
+        seconds = self._backoff.next()
+        log.warning("waiting", cause="postgres", error=str(error).split("\n")[0], seconds=round(seconds, 2))
+        self._stopping.wait(seconds)
+
+    def worked(self) -> None:
+        """Postgres did what was asked of it; the next wait is short again."""
+        self._backoff.reset()
