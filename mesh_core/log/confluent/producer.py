@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from concurrent.futures import Future
 from functools import partial
@@ -21,25 +20,20 @@ from mesh_core.log.errors import (
     TopicMissing,
 )
 from mesh_core.log.interface import Delivered, Headers
-from mesh_core.log.lifetime import Closing
-from mesh_core.log.outstanding import PUBLISH_AGAIN, Outstanding, check_size, settle
+from mesh_core.log.outstanding import PUBLISH_AGAIN, settle
 from mesh_core.log.position import TopicPartition
+from mesh_core.log.producer import ClientProducer
 
-_CLOSING = 5.0
 _ANY_PARTITION = -1
 
 
-class ConfluentProducer(Closing):
+class ConfluentProducer(ClientProducer[Producer]):
     """`mesh_core.log.Producer` on confluent-kafka's idempotent Producer."""
 
     def __init__(self, config: KafkaConfig) -> None:
         """Connects. Raises LogUnavailable if no broker answers."""
-        self._config = config
-        self._lock = threading.Lock()
-        self._outstanding = Outstanding(config.delivery_timeout)
-        self._closed = threading.Event()
-        self._kafka: Producer | None = self._build()
-        reach(config, self._kafka)
+        super().__init__(config)
+        reach(config, self._current())
         self._server = threading.Thread(target=self._serve, name="log-producer-delivery", daemon=True)
         self._server.start()
 
@@ -60,20 +54,17 @@ class ConfluentProducer(Closing):
             }
         )
 
-    def send(
+    def _hand_over(
         self,
+        kafka: Producer,
+        future: Future[Delivered],
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        *,
-        timestamp_ms: int | None = None,
-        headers: Headers = (),
-        partition: int | None = None,
-    ) -> Future[Delivered]:
-        """See `Producer.send`."""
-        size = check_size(topic, key, value, headers)
-        kafka = self._current()
-        future = self._outstanding.add(size)
+        timestamp_ms: int | None,
+        headers: Headers,
+        partition: int | None,
+    ) -> None:
         try:
             kafka.produce(
                 topic,
@@ -86,38 +77,14 @@ class ConfluentProducer(Closing):
             )
         except (KafkaException, BufferError) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else error
-            problem = _problem(topic, cause)
-            settle(future, problem)
-            raise problem from error
-        except BaseException as error:
-            settle(future, DeliveryFailed(f"The record for topic {topic} was not sent: {error}"))
-            raise
-        return future
+            raise _problem(topic, cause) from error
 
-    def flush(self, timeout: float) -> None:
-        """See `Producer.flush`."""
-        self._outstanding.wait(timeout)
-
-    def close(self) -> None:
-        """See `Producer.close`."""
-        if self._closed.is_set():
-            return
-        with contextlib.suppress(DeliveryTimeout):
-            self.flush(_CLOSING)
-        self._closed.set()
+    def _end(self) -> None:
         self._server.join()
         self._outstanding.fail_all()
         if self._kafka is not None:
             self._kafka.purge()
             self._kafka = None
-
-    def _current(self) -> Producer:
-        with self._lock:
-            if self._closed.is_set():
-                raise LogError("The producer is closed.")
-            if self._kafka is None:
-                self._kafka = self._build()
-            return self._kafka
 
     def _serve(self) -> None:
         while not self._closed.is_set():

@@ -22,18 +22,17 @@ from mesh_core.log.errors import (
 )
 from mesh_core.log.interface import Delivered, Headers
 from mesh_core.log.kafka_python.connection import build
-from mesh_core.log.lifetime import Closing
-from mesh_core.log.outstanding import PUBLISH_AGAIN, Outstanding, check_size, settle
+from mesh_core.log.outstanding import PUBLISH_AGAIN, settle
 from mesh_core.log.position import TopicPartition
+from mesh_core.log.producer import ClientProducer
 from mesh_core.log.reach import reachable
 
 _NEVER_MS = 24 * 3600 * 1000
-_CLOSING = 5.0
 _ENDING = 2.0
 _WATCH = 0.25
 
 
-class KafkaPythonProducer(Closing):
+class KafkaPythonProducer(ClientProducer[Any]):
     """`mesh_core.log.Producer` on kafka-python's idempotent KafkaProducer.
 
     A batch that outlives kafka-python's own delivery timeout wedges its producer for good. So that timeout
@@ -43,11 +42,7 @@ class KafkaPythonProducer(Closing):
 
     def __init__(self, config: KafkaConfig) -> None:
         """Connects. Raises LogUnavailable if no broker answers."""
-        self._config = config
-        self._lock = threading.Lock()
-        self._outstanding = Outstanding(config.delivery_timeout)
-        self._closed = threading.Event()
-        self._kafka: Any = self._build()
+        super().__init__(config)
         self._watcher = threading.Thread(target=self._watch, name="log-producer-deadlines", daemon=True)
         self._watcher.start()
 
@@ -67,20 +62,17 @@ class KafkaPythonProducer(Closing):
             metrics_enabled=False,
         )
 
-    def send(
+    def _hand_over(
         self,
+        kafka: Any,
+        future: Future[Delivered],
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        *,
-        timestamp_ms: int | None = None,
-        headers: Headers = (),
-        partition: int | None = None,
-    ) -> Future[Delivered]:
-        """See `Producer.send`."""
-        size = check_size(topic, key, value, headers)
-        kafka = self._current()
-        future = self._outstanding.add(size)
+        timestamp_ms: int | None,
+        headers: Headers,
+        partition: int | None,
+    ) -> None:
         try:
             sent = kafka.send(
                 topic,
@@ -90,39 +82,17 @@ class KafkaPythonProducer(Closing):
                 partition=partition,
                 timestamp_ms=timestamp_ms,
             )
+        except kafka_errors.KafkaTimeoutError as error:
+            if reachable(self._config.bootstrap, 1.0):  # it waited for news of the topic, and Kafka is there
+                raise _missing(topic) from error
+            raise _problem(topic, error) from error
         except kafka_errors.KafkaError as error:
-            problem = _problem(topic, error)
-            if isinstance(error, kafka_errors.KafkaTimeoutError) and reachable(self._config.bootstrap, 1.0):
-                problem = _missing(topic)  # it waited for news of the topic, and Kafka is there
-            settle(future, problem)
-            raise problem from error
-        except BaseException as error:
-            settle(future, DeliveryFailed(f"The record for topic {topic} was not sent: {error}"))
-            raise
+            raise _problem(topic, error) from error
         sent.add_both(partial(_settled, future, topic))
-        return future
 
-    def flush(self, timeout: float) -> None:
-        """See `Producer.flush`."""
-        self._outstanding.wait(timeout)
-
-    def close(self) -> None:
-        """See `Producer.close`."""
-        if self._closed.is_set():
-            return
-        with contextlib.suppress(DeliveryTimeout):
-            self.flush(_CLOSING)
-        self._closed.set()
+    def _end(self) -> None:
         self._watcher.join()
         self._drop()
-
-    def _current(self) -> Any:
-        with self._lock:
-            if self._closed.is_set():
-                raise LogError("The producer is closed.")
-            if self._kafka is None:
-                self._kafka = self._build()
-            return self._kafka
 
     def _watch(self) -> None:
         while not self._closed.wait(_WATCH):
