@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -182,11 +183,23 @@ def test_the_checkpoint_passes_what_was_never_committed(mesh: Mesh) -> None:
     assert mesh.outcomes() == Outcomes(consumed=1, applied=1)
 
 
+def shared_by_two(mesh: Mesh) -> bool:
+    """Two projectors are in the group, and for a second none took partitions, which raises their fences."""
+    assert mesh.settings.kafka_bootstrap_servers is not None
+    admin = AdminClient({"bootstrap.servers": mesh.settings.kafka_bootstrap_servers})
+    group = admin.describe_consumer_groups([mesh.settings.group])[mesh.settings.group].result(10)
+    fences = "SELECT sum(fence) FROM mesh.checkpoints"
+    before = mesh.query(fences)
+    time.sleep(1.0)
+    return len(group.members) == 2 and mesh.query(fences) == before
+
+
 def test_a_halt_and_its_end_reach_every_projector(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "CHECK_SECONDS", 0.3)
     with mesh.projecting() as first, mesh.projecting() as second:
         mesh.publish(CustomerSaved(customer_id="A", name="Ann"), "A")
         wait_for(lambda: "A" in mesh.rows("crm_customer"))
+        wait_for(lambda: shared_by_two(mesh))  # an assignment would end the halt
         with psycopg.connect(mesh.database_url, autocommit=True) as connection:
             checkpoints.halt(connection, "crm.events", "The operator looks at it.")
             wait_for(
