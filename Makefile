@@ -3,7 +3,7 @@ SHELL := /bin/sh
 PYTEST := .venv/bin/python -m pytest
 TYPED := mesh_core api projections tests/support
 
-.PHONY: demo test soak check bench lock
+.PHONY: demo test soak check bench lock vendor
 
 demo:  ## Kafka, Postgres, Northwind, API: until Ctrl-C. `make demo ARGS=--exit` checks and stops.
 	@requirements/install demo
@@ -32,3 +32,6 @@ bench:  ## The benchmarks, beside their floors and peers.
 lock:  ## Pins the requirements anew, from pyproject.toml.
 	@requirements/install dev
 	@requirements/compile
+
+vendor:  ## Swagger UI as it is pinned, by npm, into api/static. `make vendor ARGS=5.35.0` takes and pins another.
+	@requirements/vendor $(ARGS)

@@ -12,6 +12,7 @@ from api.context import Mesh
 from api.documents import serve_openapi
 from api.middleware import RequestTelemetry
 from api.publishing import Publishing
+from api.swagger import serve_swagger
 from mesh_core import stack
 from mesh_core.log import KafkaConfig
 from mesh_core.read import Database
@@ -56,5 +57,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(feature.router)
     problems.install(app)
     serve_openapi(app)
+    serve_swagger(app)
     app.add_middleware(RequestTelemetry)
     return app

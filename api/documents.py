@@ -1,4 +1,4 @@
-"""`/openapi.json` and `/docs`: the routes of the code, and those of each view that is deployed now."""
+"""`/openapi.json`: the routes of the code, and those of each view that is deployed now."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from typing import Any
 
 import msgspec
 from fastapi import FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.openapi.utils import get_openapi
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from api import problems
 from api.views.documents import view_paths
@@ -16,17 +15,13 @@ from mesh_core import read
 
 
 def serve_openapi(app: FastAPI) -> None:
-    """Add both routes to `app`."""
+    """Add the route to `app`."""
 
     async def openapi(request: Request) -> Response:
         views = await read.views(request.app.state.mesh.database)
         return Response(msgspec.json.encode(document(app, views.document)), media_type="application/json")
 
-    async def docs(_: Request) -> HTMLResponse:
-        return get_swagger_ui_html(openapi_url="/openapi.json", title="Flexmesh")
-
     app.add_route("/openapi.json", openapi, include_in_schema=False)
-    app.add_route("/docs", docs, include_in_schema=False)
 
 
 def document(app: FastAPI, views: list[dict[str, Any]]) -> dict[str, Any]:
