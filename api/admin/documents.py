@@ -21,5 +21,8 @@ def _state(description: str) -> dict[str, Any]:
 ALIVE: dict[int | str, Any] = {200: _state("It runs.")}
 READY: dict[int | str, Any] = {200: _state("Ready."), 503: _state("Not ready, and why.")}
 METRICS: dict[int | str, Any] = {
-    200: {"description": "All metrics.", "content": {"text/plain": {"schema": {"type": "string"}}}}
+    200: {
+        "description": "The metrics of this process.",
+        "content": {"text/plain": {"schema": {"type": "string"}}},
+    }
 }

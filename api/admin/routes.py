@@ -13,6 +13,7 @@ from api.context import Context, Mesh
 from mesh_core.errors import MeshError
 from mesh_core.model import Catalog
 from mesh_core.read.status import unready
+from mesh_core.telemetry.metrics import API
 
 router = APIRouter(tags=["admin"])
 
@@ -34,7 +35,7 @@ async def readyz(mesh: Context) -> Response:
 @router.get("/metrics", operation_id="metrics", responses=documents.METRICS)
 async def metrics() -> Response:
     """Prometheus' text format; docs/reference/metrics.md lists the names."""
-    return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+    return Response(generate_latest(API), media_type=CONTENT_TYPE_LATEST)
 
 
 async def _reasons(mesh: Mesh) -> list[str]:

@@ -1,4 +1,4 @@
-"""`/metrics`, `/livez` and `/readyz` of a process without a web framework, on loopback only."""
+"""`/metrics`, `/livez` and `/readyz` of a projector, without a web framework, on loopback only."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from threading import Thread
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from mesh_core.errors import MeshError
+from mesh_core.telemetry.metrics import PROJECTOR
 
 Readiness = Callable[[], Sequence[str]]
 """Why the process is not ready, a sentence each; empty when it is. Called from other threads."""
@@ -59,7 +60,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Answers the three paths."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(200, CONTENT_TYPE_LATEST, generate_latest())
+            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(PROJECTOR))
         elif path == "/livez":
             self._answer(200, "application/json", b'{"status":"alive"}')
         elif path == "/readyz":

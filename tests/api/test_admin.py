@@ -54,6 +54,7 @@ def test_requests_are_counted_by_route(client: httpx.Client) -> None:
     text = client.get("/metrics").text
     assert 'mesh_api_requests_total{method="GET",route="/v1/views/{view}/{key:path}",status="404"}' in text
     assert 'route="unmatched",status="404"' in text
+    assert "mesh_projector" not in text
     assert "41" not in text.split("mesh_api_requests_total{")[1].split("}")[0]
 
 
