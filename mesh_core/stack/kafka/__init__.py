@@ -10,6 +10,7 @@ import socket
 import struct
 import subprocess
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from mesh_core.stack import ports, processes
@@ -70,14 +71,20 @@ def pid(directory: Path) -> int | None:
     return process.pid if process else None
 
 
-def prepare() -> None:
-    """Fetches what a broker needs and archives its classes, so that later starts take a second."""
-    target = installation.archive(installation.java())
+def prepare(say: Callable[[str], None]) -> None:
+    """Fetches what a broker needs and archives its classes, so that later starts take a second.
+
+    `say` is told what begins now, a line each. Raises MissingPrerequisite, StackError.
+    """
+    program = installation.java()
+    say("Fetching Kafka by Maven …")
+    target = installation.archive(program)
     rehearsal = target.parent / "rehearsal"
     temporary = rehearsal / "classes.jsa"
     with exclusive(target.parent / "lock"):
         if target.is_file():
             return
+        say("Starting Kafka once, so that it starts faster from now on …")
         try:
             _forget(rehearsal)  # of a killed run
             start(rehearsal, java_options=(f"-XX:ArchiveClassesAtExit={temporary}",))

@@ -9,6 +9,6 @@ from mesh_core.stack import kafka
 
 if __name__ == "__main__":
     try:
-        kafka.prepare()
+        kafka.prepare(lambda line: print(line, file=sys.stderr, flush=True))  # noqa: T201  # for who sets up
     except MeshError as error:
         sys.exit(str(error))
