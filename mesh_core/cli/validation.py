@@ -28,7 +28,10 @@ class Validator:
 
     def __init__(self, catalog: Catalog) -> None:
         self._intake = Intake(catalog.entities.values(), catalog.contracts.values())
-        versions = {name: EntityVersion(0, model, model.table) for name, model in catalog.entities.items()}
+        versions = {
+            number: EntityVersion(number, model, model.table)
+            for number, model in enumerate(catalog.entities.values())
+        }
         self._judge = Judge(Router(versions, self._intake), {})
 
     def read(self, text: str) -> dict[str, Any]:

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.guard import topic_problem
-from mesh_core.engine.intake import Intake
 from mesh_core.engine.resilience import apply_resiliently
-from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Consumer, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
+from mesh_core.model.event import Contract
 from mesh_core.store import checkpoints, versions
 from mesh_core.store.checkpoints import Checkpoint
 from mesh_core.store.connections import connect
@@ -25,11 +24,11 @@ STALL_SECONDS = 30.0
 
 @dataclass(frozen=True)
 class Builder:
-    """Replays the log into building entity versions. `intake` decodes every topic that they read."""
+    """Replays the log into building entity versions. `contracts` are of all events of the topics that they read."""
 
     database_url: str
     driver: Driver
-    intake: Intake
+    contracts: Sequence[Contract]
 
     def check_history(
         self,
@@ -70,7 +69,7 @@ class Builder:
         """
         with connect(self.database_url, "mesh build") as connection:
             plan = versions.plan_of(0, [row])
-            applier = Applier(connection, plan, Router(plan.entities, self.intake), {}, row.id)
+            applier = Applier(connection, plan, {}, row.id, self.contracts)
             standing = {p: c.next_offset for p, c in checkpoints.read(connection, row.topics, row.id).items()}
             behind = {p: standing.get(p, 0) for p, offset in wanted.items() if standing.get(p, 0) < offset}
             if not behind:

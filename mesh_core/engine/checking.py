@@ -46,7 +46,8 @@ def check(database_url: str, names: Sequence[str] = ()) -> list[CheckResult]:
         connection.autocommit = False
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        views = {view.model.name: view for view in live_plan(connection).views}
+        plan = live_plan(connection)
+        views = {view.model.name: view for view in plan.views if view.id in plan.live}
         if unknown := [name for name in names if name not in views]:
             raise UsageError(
                 f"There is no live view {unknown[0]!r}.",

@@ -42,6 +42,7 @@ class CompiledFold:
     element_key: Callable[[Any], Key] | None = None
     window: int | None = None
     needs_sequence: bool = False
+    keys: Sequence[Source] = ()
 
     @property
     def simple(self) -> bool:
@@ -101,6 +102,7 @@ def compile_fold(version: EntityVersion, fold: Fold) -> CompiledFold:
         element_key,
         max((w for w in windows if w is not None), default=None),
         any(window is None for window in windows),
+        fold.keys,
     )
 
 
@@ -265,7 +267,7 @@ def _check(
 
 @dataclass(eq=False)
 class Route:
-    """Where the events of one type go. `simple`: to one fold, which takes each as the whole state of its row."""
+    """Where the events of one type go. `simple`: each fold takes them as the whole state of the same row."""
 
     event_type: str
     folds: Sequence[CompiledFold]
@@ -279,7 +281,9 @@ def routes(versions: Iterable[EntityVersion], topic: str) -> dict[str, Route]:
         for fold in version.model.folds if version.model.topic == topic else ():
             types.setdefault(fold.contract.type, []).append(compile_fold(version, fold))
     return {
-        event_type: Route(event_type, folds, len(folds) == 1 and folds[0].simple)
+        event_type: Route(
+            event_type, folds, all(fold.simple and fold.keys == folds[0].keys for fold in folds)
+        )
         for event_type, folds in types.items()
     }
 

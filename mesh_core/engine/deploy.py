@@ -1,15 +1,20 @@
-"""Makes the read models match their declarations.
+"""Makes the read models match their declarations, beside what serves.
 
-What is new or changed is built beside what serves, then takes its place in one transaction under the barrier.
-A view is computed from entity tables that exist; an entity is replayed from the log.
+1. New entity versions are replayed from the log, on checkpoints of their own.
+2. Under the barrier they reach exactly the live checkpoints and join: from then on projectors keep them up. A snapshot
+   is fixed in which the new views are computed; projectors queue the roots that they touch meanwhile.
+3. The queues are drained; under the barrier the rest, and the views join too.
+4. New and live versions are compared in one snapshot.
+5. Under the barrier the new ones take the place of the old, which are kept up for a rollback.
+
+Whatever interrupts this, what serves is untouched, and the next deploy starts anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import psycopg
@@ -17,19 +22,22 @@ import psycopg
 from mesh_core.engine.building import Builder
 from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.engine.intake import Intake
-from mesh_core.engine.recounting import missed_decision, recount
-from mesh_core.engine.swapping import swap
+from mesh_core.engine.filling import Snapshot, drain, drain_rest
+from mesh_core.engine.planning import DeployPlan, Planned, plan
+from mesh_core.engine.proving import prove
+from mesh_core.engine.pruning import drop_orphans, prunable, prune, unregister
+from mesh_core.engine.recounting import missed_decision
+from mesh_core.engine.swapping import Swap, alone, barrier
 from mesh_core.log.interface import Driver, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
+from mesh_core.model.event import Contract
+from mesh_core.model.view import ViewModel
 from mesh_core.store import checkpoints, tables, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
-
-LOCK = 0x6465706C  # "depl"; a session lock, so that deploys follow one another
 
 
 def deploy(
@@ -38,90 +46,93 @@ def deploy(
     driver: Driver,
     topics: Topics,
     progress: Progress = lambda line: None,
+    *,
+    rebuild: Collection[str] = (),
+    require_equal: bool = False,
 ) -> DeployReport:
-    """Build and swap what differs from `catalog`. What the catalog no longer has is left as it is.
+    """Build and swap what differs from `catalog`, and what `rebuild` names. What it no longer has is left as it is.
 
-    Raises DeployRefused when the log cannot give the history that a build needs; what serves is untouched.
+    Raises DeployRefused when the log cannot give the history that a build needs, or when new and live rows differ
+    though `require_equal`; what serves is untouched.
     """
     report = DeployReport()
     with connect(database_url, "mesh deploy") as connection, closing(driver.admin()) as admin:
-        connection.execute("SELECT pg_advisory_lock(%s)", (LOCK,))
-        live = {(row.kind, row.name): row for row in versions.version_rows(connection, "live")}
-        also = {topic for row in live.values() for topic in row.topics}
+        alone(connection, progress)
+        unregister(connection, interrupted(connection))
+        drop_orphans(connection)
+        rows = versions.version_rows(connection)
+        also = {topic for row in rows for topic in row.topics}
         facts = make_topics(admin, catalog, topics, also, report)
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
-        builder = Builder(database_url, driver, _intake(catalog, live))
-        entry_topics = sorted({*catalog.topics, MESH_TOPIC, *also})
-        Deployment(connection, builder, catalog, facts, entry_topics, live, report, progress).run()
+        known = _contracts(catalog, rows)
+        deployment = Deployment(
+            connection, database_url, Builder(database_url, driver, known), catalog, facts,
+            sorted({*catalog.topics, MESH_TOPIC, *also}), plan(catalog, rows, rebuild), report, progress, require_equal,
+        )  # fmt: skip
+        try:
+            deployment.run()
+        except BaseException:
+            if not (connection.closed or connection.broken):
+                unregister(connection, interrupted(connection))
+                drop_orphans(connection)
+            raise
     return report
+
+
+def interrupted(connection: psycopg.Connection[Any]) -> list[VersionRow]:
+    """Versions that a deploy left half-built. Nobody else may be deploying."""
+    unfinished = ("building", "queued", "joined")
+    return [row for row in versions.version_rows(connection) if row.state in unfinished]
 
 
 @dataclass
 class Deployment:
-    """One deploy, under the deploy lock: what is registered, replayed, joined and swapped."""
+    """One deploy, under the deploy lock."""
 
     connection: psycopg.Connection[Any]
+    database_url: str
     builder: Builder
     catalog: Catalog
     facts: Mapping[str, TopicFacts]
     entry_topics: Sequence[str]
-    """Every topic that is declared or feeds a live version: any event may register an entry of a workflow."""
-    live: Mapping[tuple[str, str], VersionRow]
-    """What serves when the deploy begins, by kind and name."""
+    """Every topic that is declared or feeds a version: any event may register an entry of a workflow."""
+    plan: DeployPlan
     report: DeployReport
     progress: Progress
-    noticed: int = 0
-    """How many warnings there were before the final transaction."""
-    exchanges: list[Callable[[], None]] = field(default_factory=list)
-    """What the final transaction does to tables and names that others read."""
+    require_equal: bool
+    fresh: dict[str, VersionRow] = field(default_factory=dict)
+    """New entity versions by name."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """Rows of the views that were filled, by name."""
 
     def run(self) -> None:
         """Do it all. Raises DeployRefused before anything that serves is touched."""
-        self._forget_interrupted()
-        self.noticed = len(self.report.warnings)
-        fresh = {
-            name: self._register_entity(model)
-            for name, model in self.catalog.entities.items()
-            if self._differs("entity", name)
-        }
-        for row in fresh.values():
+        if self.plan.changes:
+            older = [row for row in versions.version_rows(self.connection) if row.state == "previous"]
+            revived = {step.revived.id for step in self.plan.steps if step.revived is not None}
+            self._build_entities()
+            views = self._build_views()
+            self._prove(views)
+            self._swap(views)
+            self._forget([row.id for row in older if row.id not in revived])
+        else:
+            self._feed()
+        for step in self.plan.steps:
+            row = self._target(step) or step.live
+            relation = row.relation if row is not None else ""
+            self.report.steps.append(
+                Step(step.kind, step.name, step.change, step.details, relation, self.counts.get(step.name))
+            )
+
+    # ---- entities
+
+    def _build_entities(self) -> None:
+        for step in self.plan.steps:
+            if step.kind == "entity" and step.built:
+                self.fresh[step.name] = self._register_entity(self.catalog.entities[step.name])
+        for row in self.fresh.values():
             self._replay(row)
-        swap(self.connection, lambda: self._make_all_live(fresh))
-        self._report_unused()
-
-    def _make_all_live(self, fresh: Mapping[str, VersionRow]) -> None:
-        """The final transaction; it may be tried again."""
-        self.report.steps.clear()
-        del self.report.warnings[self.noticed :]
-        self.exchanges.clear()
-        for row in fresh.values():
-            self._join(row)
-        self._recount(fresh)
-        self._swap_entities(fresh)
-        self._feed_entries()
-        self._swap_views()
-        self._feed_entry_views()
-        for exchange in self.exchanges:  # last of all, since readers wait from here on
-            exchange()
-        versions.raise_generation(self.connection)
-
-    def _differs(self, kind: str, name: str) -> bool:
-        row = self.live.get((kind, name))
-        return row is None or row.fingerprint != self.catalog.fingerprint(name)
-
-    def _forget_interrupted(self) -> None:
-        """Drop what an earlier deploy left half-built."""
-        for row in versions.version_rows(self.connection, "building"):
-            with self.connection.transaction():
-                self._drop(row)
-
-    def _drop(self, row: VersionRow) -> None:
-        tables.drop_version(self.connection, row.relation)
-        self.connection.execute("DELETE FROM mesh.versions WHERE id = %s", (row.id,))
-        for table in ("held_events", "sequences", "recent_ids"):
-            self.connection.execute(f"DELETE FROM mesh.{table} WHERE version_id = %s", (row.id,))
-        self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
 
     def _register_entity(self, model: EntityModel) -> VersionRow:
         topics = self.entry_topics if model.name == ENTRY else [model.topic]
@@ -155,7 +166,7 @@ class Deployment:
             self.builder.apply_up_to(row, wanted)
 
     def _join(self, row: VersionRow) -> None:
-        """Under the barrier: apply up to exactly the live checkpoints, and hand over."""
+        """Under the barrier: apply up to exactly the live checkpoints; projectors go on from there."""
         wanted = {
             partition: checkpoint.next_offset
             for partition, checkpoint in checkpoints.read(self.connection, row.topics).items()
@@ -168,114 +179,162 @@ class Deployment:
             )
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
 
-    def _recount(self, fresh: Mapping[str, VersionRow]) -> None:
-        before = {name: self.live.get(("entity", name)) for name in fresh}
-        pairs = [(old.id if (old := before[name]) else None, row.id) for name, row in fresh.items()]
-        recount(self.connection, pairs)
+    # ---- views
 
-    def _swap_entities(self, fresh: Mapping[str, VersionRow]) -> None:
-        for name, model in self.catalog.entities.items():
-            before, row = self.live.get(("entity", name)), fresh.get(name)
-            if row is None:
-                assert before is not None
-                self.report.steps.append(Step("entity", name, "unchanged", before.relation))
-                continue
-            if before is not None:
-                self._drop_readers(before)
-            columns = [column.name for column in model.columns]
-            self._make_live(row, before, model.table, columns)
-            self.report.steps.append(Step("entity", name, "changed" if before else "new", row.relation))
+    def _build_views(self) -> list[VersionRow]:
+        entities = self._entities()
+        views = [
+            self._register_view(self.catalog.views[step.name], entities)
+            for step in self.plan.steps
+            if step.kind == "view" and step.built
+        ]
+        snapshot: list[Snapshot] = []
 
-    def _drop_readers(self, entity: VersionRow) -> None:
-        """Views that are no longer declared and read an entity version that goes, go with it."""
-        for (kind, name), row in self.live.items():
-            if kind == "view" and name not in self.catalog.views and entity.id in row.reads.values():
-                self.exchanges.append(partial(self._drop_view, row))
-                self.report.steps.append(Step("view", name, "dropped", row.relation))
-                self.report.warnings.append(
-                    f"The view {name} is not declared any more, and went with the version of {entity.name} that it read."
-                )
+        def join() -> None:
+            while snapshot:  # of an attempt before
+                snapshot.pop().close()
+            for row in self.fresh.values():
+                self._join(row)
+            versions.set_state(self.connection, [row.id for row in self.fresh.values()], "joined")
+            versions.set_state(self.connection, [row.id for row in views], "queued")
+            snapshot.append(Snapshot(self.database_url))
+            versions.raise_generation(self.connection)
 
-    def _drop_view(self, row: VersionRow) -> None:
-        self.connection.execute(f'DROP VIEW IF EXISTS read."{row.name}"')
-        self._drop(row)
+        try:
+            barrier(self.connection, join)
+            if views:
+                read = {id_ for view in views for id_ in view.reads.values()}
+                rows = versions.version_rows(self.connection)
+                queued = [row for row in rows if row.state == "queued"]
+                self.counts = snapshot[0].fill(queued, [row for row in rows if row.id in read], self.progress)
+        finally:
+            for open_ in snapshot:
+                open_.close()
+        if views:
+            self._drain()
+        return views
 
-    def _make_live(
-        self, row: VersionRow, before: VersionRow | None, stem: str, columns: Sequence[str]
-    ) -> None:
-        if before is not None:
-            self.connection.execute("UPDATE mesh.versions SET state = 'previous' WHERE id = %s", (before.id,))
-        self.connection.execute(
-            "UPDATE mesh.versions SET state = 'live', live_at = clock_timestamp() WHERE id = %s", (row.id,)
-        )
-        self.exchanges.append(lambda: tables.swap_stable_name(self.connection, stem, row.relation, columns))
-        if before is not None:
-            self.exchanges.append(lambda: self._drop(before))
+    def _entities(self) -> dict[str, VersionRow]:
+        """The entity versions that new views read, by name."""
+        found = {}
+        for step in self.plan.steps:
+            row = self._target(step) if step.kind == "entity" else None
+            if row is not None:
+                found[step.name] = row
+        return found
 
-    def _feed_entries(self) -> None:
-        """Entries that serve on are fed by the topics that came with this deploy, too."""
-        self.connection.execute(
-            "UPDATE mesh.versions SET topics = %s WHERE kind = 'entity' AND name = %s AND state = 'live'",
-            (self.entry_topics, ENTRY),
-        )
+    def _target(self, step: Planned) -> VersionRow | None:
+        """The version that serves after this deploy; None for a view that is built."""
+        if step.built:
+            return self.fresh.get(step.name) if step.kind == "entity" else None
+        return step.revived or step.live
 
-    def _feed_entry_views(self) -> None:
-        """So are the views that read entries: their positions and how fresh they are count these topics."""
-        self.connection.execute(
-            "UPDATE mesh.versions AS view SET topics = (SELECT array_agg(DISTINCT topic) FROM mesh.versions AS entity, "
-            "unnest(entity.topics) AS topic WHERE entity.id IN (SELECT value::int FROM jsonb_each_text(view.reads))) "
-            "WHERE kind = 'view' AND state = 'live' AND reads ? %s",
-            (ENTRY,),
-        )
-
-    def _swap_views(self) -> None:
-        rows = versions.version_rows(self.connection, "live")
-        entities = {row.name: row for row in rows if row.kind == "entity"}
-        for name, model in self.catalog.views.items():
-            before = self.live.get(("view", name))
-            reads = {entity: entities[entity].id for entity in sorted(model.entities)}
-            if before is not None and not self._differs("view", name) and before.reads == reads:
-                self.report.steps.append(Step("view", name, "unchanged", before.relation))
-                continue
-            self.progress(f"computing {name}")
+    def _register_view(self, model: ViewModel, entities: Mapping[str, VersionRow]) -> VersionRow:
+        relations = {entity: entities[entity].relation for entity in model.entities}
+        tables.create_indexes(self.connection, model, self.catalog.entities, relations)
+        with self.connection.transaction():
             row = versions.insert_version(
                 self.connection,
                 kind="view",
-                name=name,
+                name=model.name,
                 stem=model.table,
-                fingerprint=self.catalog.fingerprint(name),
+                fingerprint=self.catalog.fingerprint(model.name),
                 declaration=model.to_json(),
-                reads=reads,
+                reads={entity: entities[entity].id for entity in sorted(model.entities)},
                 topics=sorted({topic for entity in model.entities for topic in entities[entity].topics}),
             )
             tables.create_view_table(self.connection, model, row.relation)
-            relations = {entity: entities[entity].relation for entity in reads}
-            tables.create_indexes(self.connection, model, self.catalog.entities, relations)
-            plan = versions.plan_of(0, [*(entities[entity] for entity in reads), row])
-            with self.connection.cursor() as cursor:
-                for entity in plan.entities.values():
-                    tables.analyze_once(cursor, entity.relation)
-                count = plan.views[0].fill(cursor)
-            self._make_live(row, before, model.table, [column.name for column in model.columns])
-            self.report.steps.append(Step("view", name, "changed" if before else "new", row.relation, count))
+        return row
 
-    def _report_unused(self) -> None:
-        gone = {(step.kind, step.name) for step in self.report.steps if step.change == "dropped"}
-        known: Iterable[tuple[Any, str]] = self.live
-        for kind, name in known:
-            declared = self.catalog.entities if kind == "entity" else self.catalog.views
-            if name not in declared and (kind, name) not in gone:
-                self.report.steps.append(Step(kind, name, "unused", self.live[kind, name].relation))
+    def _drain(self) -> None:
+        queued = versions.live_plan(self.connection).queued
+        drain(self.connection, queued)
+
+        def join() -> None:
+            drain_rest(self.connection, queued)
+            versions.set_state(self.connection, [view.id for view in queued], "joined")
+            versions.raise_generation(self.connection)
+
+        barrier(self.connection, join)
+
+    # ---- proof and swap
+
+    def _prove(self, views: Sequence[VersionRow]) -> None:
+        new = {("entity", row.name): row for row in self.fresh.values()} | {
+            ("view", row.name): row for row in views
+        }
+        pairs = [
+            (step.live, new[step.kind, step.name])
+            for step in self.plan.steps
+            if step.built and step.live is not None
+        ]
+        if pairs:
+            self.progress("comparing with what serves")
+        self.report.proofs += prove(self.database_url, pairs)
+        differing = [proof for proof in self.report.proofs if not proof.equal]
+        if differing and self.require_equal:
+            said = "; ".join(
+                f"{proof.name}: {proof.different} different, {proof.missing} missing, {proof.unexpected} unexpected, "
+                f"such as {', '.join('/'.join(map(str, key)) for key in proof.samples[:3])}"
+                for proof in differing
+            )
+            raise DeployRefused(
+                f"New rows are not equal to those that serve. {said}.",
+                remedy="Deploy without --require-equal if the change is meant; what serves is untouched.",
+            )
+
+    def _swap(self, views: Sequence[VersionRow]) -> None:
+        new = [
+            *self.fresh.values(),
+            *views,
+            *(step.revived for step in self.plan.steps if step.revived is not None),
+        ]
+        swap = Swap(self.connection, new)
+
+        def steps() -> None:
+            swap.run()
+            self._feed_rows()
+            versions.raise_generation(self.connection)
+
+        barrier(self.connection, steps)
+
+    def _forget(self, ids: Collection[int]) -> None:
+        """Versions before the previous ones are kept up no longer: a rollback undoes one deploy."""
+        rows = versions.version_rows(self.connection)
+        gone = [row for row in prunable(rows) if row.id in ids]
+        self.report.warnings += prune(self.connection, gone)
+
+    # ---- entries of workflows
+
+    def _feed(self) -> None:
+        """Let entries be fed by the topics that came with this deploy, where nothing else changes."""
+        with self.connection.transaction(), self.connection.cursor() as cursor:
+            checkpoints.lock_live(cursor)
+            self._feed_rows()
+
+    def _feed_rows(self) -> None:
+        """Entries are fed by all topics, and so are the views that read them: freshness and positions count these."""
+        self.connection.execute(
+            "UPDATE mesh.versions SET topics = %s WHERE kind = 'entity' AND name = %s",
+            (self.entry_topics, ENTRY),
+        )
+        self.connection.execute(
+            "UPDATE mesh.versions AS view SET topics = (SELECT array_agg(DISTINCT topic) FROM mesh.versions AS entity, "
+            "unnest(entity.topics) AS topic WHERE entity.id IN (SELECT value::int FROM jsonb_each_text(view.reads))) "
+            "WHERE kind = 'view' AND reads ? %s",
+            (ENTRY,),
+        )
 
 
-def _intake(catalog: Catalog, live: Mapping[tuple[str, str], VersionRow]) -> Intake:
-    """Decodes the topics of what is declared, and of what serves though it no longer is."""
+def _contracts(catalog: Catalog, rows: Sequence[VersionRow]) -> list[Contract]:
+    """Contracts of what serves though it is not declared any more, then of what is declared."""
     left = [
-        EntityModel.from_json(row.declaration)
-        for (kind, name), row in live.items()
-        if kind == "entity" and name not in catalog.entities
+        fold.contract
+        for row in rows
+        if row.kind == "entity" and row.state == "live"
+        for fold in EntityModel.from_json(row.declaration).folds
     ]
-    return Intake([*left, *catalog.entities.values()], catalog.contracts.values())
+    return [*left, *catalog.contracts.values()]
 
 
 __all__ = ["DeployReport", "Deployment", "Step", "Topics", "deploy"]

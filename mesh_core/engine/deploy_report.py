@@ -2,40 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
+from mesh_core.engine.planning import Change, Kind
+from mesh_core.engine.proving import Proof
 from mesh_core.log.interface import Admin, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 
-Change = Literal["new", "changed", "unchanged", "unused", "dropped"]
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Step:
-    """What a deploy does to one entity or view."""
+    """What a deploy did to one entity or view; `rows` of a view that was filled."""
 
-    kind: Literal["entity", "view"]
+    kind: Kind
     name: str
     change: Change
+    details: Sequence[str] = ()
     relation: str = ""
     rows: int | None = None
 
 
 @dataclass
 class DeployReport:
-    """What a deploy did, and what it noticed of the topics."""
+    """What a deploy did, how the new versions compare with those they replace, and what it noticed."""
 
     steps: list[Step] = field(default_factory=list)
+    proofs: list[Proof] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
-        """Whether anything was built."""
-        return any(step.change in ("new", "changed") for step in self.steps)
+        """Whether anything serves that did not before."""
+        return any(step.change not in ("unchanged", "unused") for step in self.steps)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ they are split into batches.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,8 +45,8 @@ class Known:
 class Folding:
     """The state of one batch while its records are folded."""
 
-    def __init__(self, router: Router, known: Known) -> None:
-        self.router, self.known = router, known
+    def __init__(self, router: Router, known: Known, counted: Collection[int]) -> None:
+        self.router, self.known, self.counted = router, known, counted
         self.judge = Judge(router, known.refused)
         self.rows = {version.id: EntityRows(version) for version in router.versions.values()}
         self.counts: dict[TopicPartition, Counts] = {}
@@ -54,7 +54,7 @@ class Folding:
         self.recent: RecentIds = {}
         self.index: list[IndexedEvent] = []
         self.decided: list[Decision] = []
-        self._entry = router.versions.get(ENTRY)
+        self._entries = [version.id for version in router.versions.values() if version.model.name == ENTRY]
 
     def fold(self, batch: Batch) -> None:
         """Fold all records of a batch."""
@@ -66,8 +66,11 @@ class Folding:
         while first < count:
             if plain:
                 # Where nothing is held, decided or refused, a run of whole-state events needs no more than its rows.
-                taken = self._fold_run(batch, first, by_struct.get(type(batch.items[first])))
-                counts.applied += taken
+                route = by_struct.get(type(batch.items[first]))
+                taken = self._fold_run(batch, first, route)
+                if taken and route is not None:
+                    serves = any(fold.version.id in self.counted for fold in route.folds)
+                    counts.add("applied" if serves else "ignored", taken)
                 first += taken
                 if first == count:
                     break
@@ -97,6 +100,8 @@ class Folding:
         """
         if route is None or not route.simple:
             return 0
+        if not route.folds:
+            return 0
         fold, kind, items, keys = route.folds[0], type(batch.items[first]), batch.items, batch.chunk.keys
         last: dict[bytes, Any] = {}
         known: dict[bytes, Key] = {}
@@ -118,14 +123,16 @@ class Folding:
             last[raw] = item
         else:
             n += 1
-        rows, number = self.rows[fold.version.id], batch.partition.partition
-        for raw, item in last.items():
-            rows.upsert(known[raw], fold.shape, fold.values(item), number, True)
+        number = batch.partition.partition
+        for fold in route.folds:
+            rows = self.rows[fold.version.id]
+            for raw, item in last.items():
+                rows.upsert(known[raw], fold.shape, fold.values(item), number, True)
         return n - first
 
     def fold_record(self, record: Record, item: Any) -> str:
         """Fold a record that is met for the first time; what it came to, by its worst outcome."""
-        verdict = Verdict(record)
+        verdict = Verdict(record, self.counted)
         self._meet(verdict, item)
         return self.settle(verdict)
 
@@ -230,18 +237,15 @@ class Folding:
 
     def _register(self, record: Record, item: Any) -> None:
         """Enter the event's own entry in the lookup table and the index, if it names a workflow."""
-        if self._entry is None or item.workflowid is None:
+        if item.workflowid is None or not self._entries:
             return
         kind = item.type if isinstance(item, Unknown) else self._type_of(record, item)
         service, _, rest = kind.partition(".")
         entity = rest.partition(".")[0]
         key = record.text_key
-        self.rows[self._entry.id].upsert(
-            (item.workflowid, service, entity, key, record.partition.topic),
-            ENTRY_SHAPE,
-            (item.time,),
-            record.partition.partition,
-        )
+        entry = (item.workflowid, service, entity, key, record.partition.topic)
+        for version in self._entries:
+            self.rows[version].upsert(entry, ENTRY_SHAPE, (item.time,), record.partition.partition)
         self.index.append(
             IndexedEvent(
                 record.partition, record.offset, item.workflowid, service, entity, key, kind, item.time

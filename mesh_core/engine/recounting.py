@@ -28,10 +28,12 @@ def missed_decision(connection: psycopg.Connection[Any], new: int) -> bool:
     return found.fetchone() is not None
 
 
-def recount(connection: psycopg.Connection[Any], replaced: Collection[tuple[int | None, int]]) -> None:
+def recount(
+    connection: psycopg.Connection[Any], replaced: Collection[tuple[int | None, int]], live: Collection[int]
+) -> None:
     """Count the records that an old or a new version holds as they are held from now on.
 
-    `replaced` are (old version id or None, new one); rows of the old ones are still there. What a version that does
+    `replaced` are (old version id or None, new one); `live` are the versions that serve until now. What a version that does
     not hold a record came to is not known any more: it is taken for applied, as long as any are counted so.
     """
     successors = {old: new for old, new in replaced if old is not None}
@@ -39,8 +41,8 @@ def recount(connection: psycopg.Connection[Any], replaced: Collection[tuple[int 
     rows = connection.execute(
         'SELECT topic, "partition", "offset", version_id, status, otherwise, counted FROM mesh.held_events '
         'WHERE (topic, "partition", "offset") IN (SELECT topic, "partition", "offset" FROM mesh.held_events '
-        'WHERE version_id = ANY(%s)) ORDER BY topic, "partition", "offset"',
-        ([*successors, *arriving],),
+        'WHERE version_id = ANY(%s)) AND version_id = ANY(%s) ORDER BY topic, "partition", "offset"',
+        ([*successors, *arriving], [*live, *arriving]),
     ).fetchall()
     applied: dict[TopicPartition, int] = {
         TopicPartition(topic, partition): count
@@ -65,17 +67,20 @@ def recount(connection: psycopg.Connection[Any], replaced: Collection[tuple[int 
         after = [
             STATUS_OUTCOME[status] for version, (status, *_) in held.items() if version not in successors
         ]
-        now = worst([otherwise, *after])
+        outcome = worst([otherwise, *after])
         moved.add(counted, -1)
-        moved.add(now)
-        changes.append((otherwise, now, (partition, offset)))
+        moved.add(outcome)
+        changes.append((otherwise, outcome, (partition, offset)))
     with connection.cursor() as cursor:
         cursor.executemany(
             "UPDATE mesh.held_events SET otherwise = %s, counted = %s "
             'WHERE topic = %s AND "partition" = %s AND "offset" = %s',
-            [(otherwise, now, at.topic, at.partition, offset) for otherwise, now, (at, offset) in changes],
+            [
+                (otherwise, outcome, at.topic, at.partition, offset)
+                for otherwise, outcome, (at, offset) in changes
+            ],
         )
-        live = checkpoints.read(connection, {partition.topic for partition in moves})
+        now = checkpoints.read(connection, {partition.topic for partition in moves})
         checkpoints.advance(
-            cursor, {at: Advance(live[at].next_offset, counts) for at, counts in moves.items() if at in live}
+            cursor, {at: Advance(now[at].next_offset, counts) for at, counts in moves.items() if at in now}
         )

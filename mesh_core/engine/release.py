@@ -8,7 +8,7 @@ record's place: it is no repetition of anything, and registers no workflow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.judging import Why
 from mesh_core.engine.routing import Router, decision_in
-from mesh_core.engine.verdicts import STATUS_OUTCOME, Verdict, storable, worst
+from mesh_core.engine.verdicts import STATUS_OUTCOME, storable, worst
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store import held
@@ -32,10 +32,12 @@ from mesh_core.store.lookups import Decision
 class Release:
     """What the decision in a batch may release: the lines in which its record is a dead letter.
 
-    There is at most one decision a transaction. `others` are all rows of the records in these lines.
+    There is at most one decision a transaction. `others` are all rows of the records in these lines, of versions that
+    count.
     """
 
     router: Router
+    counted: Collection[int]
     decision: Decision | None = None
     lines: dict[Line, list[HeldRow]] = field(default_factory=dict)
     others: dict[Place, list[HeldRow]] = field(default_factory=dict)
@@ -52,13 +54,13 @@ class Release:
         target, _ = self.decision.letter
         if target not in locked or locked[target].topic_id != self.decision.topic_id:
             return
-        known = {version.id for version in self.router.versions.values()}
         for row in held.rows_at(connection, self.decision.letter):
-            if row.status == "dead" and row.version_id in known:
+            if row.status == "dead" and row.version_id in self.router.versions:
                 self.lines[row.line] = held.chain(connection, row.line)
         for line in self.lines.values():
             for row in line:
-                self.others[row.place] = held.rows_at(connection, row.place)
+                rows = held.rows_at(connection, row.place)
+                self.others[row.place] = [other for other in rows if other.version_id in self.counted]
 
     def items(self) -> list[tuple[TopicPartition, list[bytes | None], list[Any]]]:
         """(partition, record keys, events) of all that may be applied, for look-ups."""
@@ -80,19 +82,23 @@ class Release:
             at = next(n for n, row in enumerate(rows) if row.offset == self.decision.offset)
             if self.decision.action == "discard":
                 discarded = rows.pop(at)
-                self._count(folding, Verdict(discarded.record, {version: "ignored"}), version)
+                self._count(folding, discarded, "ignored")
             else:
                 rows[at], supersedes = self._tried(folding, rows[at])
                 for row in rows[:at] if supersedes else ():
-                    self._count(folding, Verdict(row.record), version)
+                    self._count(folding, row, "ignored")
                 rows = rows[at:] if supersedes else rows
             while rows and rows[0].status == "parked":
                 row = rows.pop(0)
-                self._count(folding, self._released(folding, row), version)
+                self._count(folding, row, self._released(folding, row))
             for row in rows:
-                now = self.others[row.place][0]  # another line may have moved what the record counts under
-                folding.known.held.add(replace(row, otherwise=now.otherwise, counted=now.counted))
-            if any(row.offset == self.decision.offset for row in rows):
+                if version in self.counted:
+                    now = self.others[row.place][
+                        0
+                    ]  # another line may have moved what the record counts under
+                    row = replace(row, otherwise=now.otherwise, counted=now.counted)
+                folding.known.held.add(row)
+            if version in self.counted and any(row.offset == self.decision.offset for row in rows):
                 self._recount(folding, (line[0], self.decision.offset))
 
     def _tried(self, folding: Folding, row: HeldRow) -> tuple[HeldRow, bool]:
@@ -120,24 +126,25 @@ class Release:
         fold = judge.fold_of(record, item, row.version_id)
         return item, fold, judge.problem(record, item, fold) if fold is not None else None
 
-    def _released(self, folding: Folding, row: HeldRow) -> Verdict:
+    def _released(self, folding: Folding, row: HeldRow) -> str:
         item, fold, _ = self._judged(folding, row)
-        done = folding.change(row.record, item, fold) if fold is not None else "ignored"
-        return Verdict(row.record, {row.version_id: done})
+        return folding.change(row.record, item, fold) if fold is not None else "ignored"
 
     def _read(self, row: HeldRow) -> Any:
         if row.edited is not None:
             return self.router.intake.read(row.topic, row.edited)
         return self.router.intake.read(row.topic, row.value, row.record.headers, row.key)
 
-    def _count(self, folding: Folding, verdict: Verdict, version: int) -> None:
-        """The record is not held for the version any more: count it anew."""
-        place = (verdict.record.partition, verdict.record.offset)
-        before = self.others[place]
-        kept = [row for row in before if row.version_id != version]
-        otherwise = worst([before[0].otherwise, verdict.otherwise])
-        self.others[place] = [replace(row, otherwise=otherwise) for row in kept]
-        self._move(folding, place, before, worst([otherwise, *(STATUS_OUTCOME[row.status] for row in kept)]))
+    def _count(self, folding: Folding, row: HeldRow, outcome: str) -> None:
+        """A version does not hold the record any more: count it anew."""
+        if row.version_id not in self.counted:
+            return
+        before = self.others[row.place]
+        otherwise = worst([before[0].otherwise, outcome])
+        kept = [other for other in before if other.version_id != row.version_id]
+        self.others[row.place] = [replace(other, otherwise=otherwise) for other in kept]
+        after = worst([otherwise, *(STATUS_OUTCOME[other.status] for other in kept)])
+        self._move(folding, row.place, before, after)
 
     def _recount(self, folding: Folding, place: Place) -> None:
         """The decided record waits still: as a dead letter, or parked from now on."""
@@ -160,8 +167,8 @@ class Release:
             folding.known.held.replace(row)
 
 
-def releases(batches: Sequence[Batch], router: Router) -> Release:
-    """The decision among the events of `batches`, if there is one; nothing is read or locked yet."""
+def decision_among(batches: Sequence[Batch], router: Router) -> Decision | None:
+    """The decision among the events of `batches`, if there is one."""
     found = [
         decision
         for batch in batches
@@ -170,4 +177,4 @@ def releases(batches: Sequence[Batch], router: Router) -> Release:
         if (decision := decision_in(item, offset, router)) is not None
     ]
     assert len(found) <= 1, "each decision has a transaction of its own"
-    return Release(router, found[0] if found else None)
+    return found[0] if found else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from mesh_core.engine.compiled import Route, routes, tombstone_route
 from mesh_core.engine.intake import Intake, Tombstone
-from mesh_core.model.builtin import MESH_TOPIC, DeadLetterDecided
+from mesh_core.model.builtin import BUILT_IN_EVENTS, MESH_TOPIC, DeadLetterDecided
+from mesh_core.model.event import Contract
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.lookups import Decision
 
@@ -17,9 +18,13 @@ DECIDED = DeadLetterDecided.type
 
 @dataclass
 class Router:
-    """Where the events of every topic go, for one set of entity versions."""
+    """Where the events of every topic go, for one set of entity versions.
 
-    versions: Mapping[str, EntityVersion]
+    Two versions may know different contracts of one event type; then they have routers of their own, since one
+    decoder knows one contract a type.
+    """
+
+    versions: Mapping[int, EntityVersion]
     intake: Intake
     by_struct: dict[str, dict[type, Route]] = field(default_factory=dict)
 
@@ -41,6 +46,31 @@ class Router:
         return {family(fold.contract.type) for fold in version.model.folds}
 
 
+BUILT_IN = tuple(event.contract for event in BUILT_IN_EVENTS)
+
+
+def routers(versions: Iterable[EntityVersion], contracts: Iterable[Contract] = BUILT_IN) -> list[Router]:
+    """The routers of these versions. The first one has the first of them, and also knows `contracts`."""
+    groups: list[tuple[dict[str, Contract], list[EntityVersion]]] = [({}, [])]
+    for version in versions:
+        mine = {fold.contract.type: fold.contract for fold in version.model.folds}
+        for known, members in groups:
+            if all(known.get(name, contract) == contract for name, contract in mine.items()):
+                known |= mine
+                members.append(version)
+                break
+        else:
+            groups.append((mine, [version]))
+    also = list(contracts)
+    return [
+        Router(
+            {version.id: version for version in members},
+            Intake([v.model for v in members], () if n else also),
+        )
+        for n, (_, members) in enumerate(groups)
+    ]
+
+
 def family(event_type: str) -> str:
     """The name of an event type without its version."""
     return event_type.rpartition(".v")[0]
@@ -48,7 +78,7 @@ def family(event_type: str) -> str:
 
 def decision_in(item: Any, offset: int, router: Router) -> Decision | None:
     """The decision on a dead letter that an event of mesh.events carries, if it carries one."""
-    route = router.by_struct[MESH_TOPIC].get(type(item))
+    route = router.by_struct.get(MESH_TOPIC, {}).get(type(item))
     if route is None or route.event_type != DECIDED:
         return None
     data = item.data

@@ -9,12 +9,9 @@ from typing import Any
 import psycopg
 
 from mesh_core.engine.backoff import Backoff
-from mesh_core.engine.intake import Intake
 from mesh_core.engine.resilience import fault_of
-from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.position import TopicPartition
-from mesh_core.model.builtin import BUILT_IN_EVENTS
 from mesh_core.store import versions
 from mesh_core.store.connections import connect
 from mesh_core.store.errors import NotDeployed
@@ -80,9 +77,7 @@ class Session:
             raise NotDeployed(
                 "Nothing is deployed, so there is nothing to project.", remedy="Run mesh deploy first."
             )
-        models = [version.model for version in plan.entities.values()]
-        intake = Intake(models, [event.contract for event in BUILT_IN_EVENTS])
-        self._applier = Applier(self._connection, plan, Router(plan.entities, intake), self._fences)
+        self._applier = Applier(self._connection, plan, self._fences)
         self._applier.prepare()
         log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
 

@@ -1,24 +1,31 @@
-"""The final transaction of a deploy: short waits for locks, tried again as a whole, and clear refusals."""
+"""Swaps of versions under the barrier: short waits for locks, tried again as a whole, and clear refusals."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.errors import DeadlockDetected, DependentObjectsStillExist, LockNotAvailable
 
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.store import checkpoints
+from mesh_core.engine.recounting import recount
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.view import ViewModel
+from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store.connections import connect
 from mesh_core.store.schemas import DATA, READ
+from mesh_core.store.versions import VersionRow
 
+LOCK = 0x6465706C  # "depl"; a session lock, so that whoever changes versions follows one another
 LOCK_TIMEOUT_MS = 2000
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.5
 
 
-def swap(connection: psycopg.Connection[Any], steps: Callable[[], None]) -> None:
+def barrier(connection: psycopg.Connection[Any], steps: Callable[[], None]) -> None:
     """Run `steps` in one transaction under the barrier, which waits LOCK_TIMEOUT_MS for any other lock.
 
     It is tried ATTEMPTS times; whoever waits behind its locks goes on between two attempts. Raises DeployRefused that
@@ -44,6 +51,80 @@ def swap(connection: psycopg.Connection[Any], steps: Callable[[], None]) -> None
                 f"Views that are not of the mesh depend on what this deploy replaces: {_details(error)}.",
                 remedy="Drop them, deploy, then make them again; or keep the columns and add new ones at the end.",
             ) from error
+
+
+def alone(connection: psycopg.Connection[Any], progress: Callable[[str], None] = lambda line: None) -> None:
+    """Wait until nobody else changes versions, then keep them from it until the connection is closed.
+
+    Asked again and again: who waits in one statement has a snapshot, and whoever builds an index waits for those.
+    """
+    said = False
+    while True:
+        row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
+        if row and row[0]:
+            return
+        if not said:
+            progress(f"waiting for {_deployer(connection)}")
+            said = True
+        time.sleep(PAUSE_SECONDS)
+
+
+def _deployer(connection: psycopg.Connection[Any]) -> str:
+    row = connection.execute(
+        "SELECT pid, application_name, extract(epoch FROM clock_timestamp() - backend_start)::int FROM pg_locks "
+        "JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND objid = %s AND objsubid = 1 AND granted",
+        (LOCK,),
+    ).fetchone()
+    return f"{row[1]} (pid {row[0]}, since {row[2]} s)" if row else "another deploy"
+
+
+@dataclass(frozen=True)
+class Swap:
+    """Versions that are kept up take the place of the live ones of their names, which become `previous`."""
+
+    connection: psycopg.Connection[Any]
+    rows: Sequence[VersionRow]
+
+    def run(self) -> None:
+        """Swap; the barrier must be held."""
+        live = {
+            (row.kind, row.name): row for row in versions.version_rows(self.connection) if row.state == "live"
+        }
+        pairs = [(live.get((row.kind, row.name)), row) for row in self.rows]
+        counting = [(old.id if old else None, new.id) for old, new in pairs if new.kind == "entity"]
+        recount(self.connection, counting, [row.id for row in live.values()])
+        versions.set_state(self.connection, [old.id for old, _ in pairs if old], "previous")
+        versions.set_state(self.connection, [new.id for _, new in pairs], "live")
+        for _, new in pairs:
+            reader: type[EntityModel] | type[ViewModel] = EntityModel if new.kind == "entity" else ViewModel
+            columns = [column.name for column in reader.from_json(new.declaration).columns]
+            tables.create_read_view(self.connection, new.relation, columns)
+        for _, new in pairs:  # last of all, since readers of the stable names wait from here on
+            reader = EntityModel if new.kind == "entity" else ViewModel
+            columns = [column.name for column in reader.from_json(new.declaration).columns]
+            tables.swap_stable_name(self.connection, new.relation.rpartition("__")[0], new.relation, columns)
+
+
+def rollback(database_url: str) -> list[VersionRow]:
+    """Let the previous versions serve again; what served until now is kept up as they were. Which now serve.
+
+    Raises DeployRefused when there are none.
+    """
+    with connect(database_url, "mesh rollback") as connection:
+        alone(connection)
+        previous = [row for row in versions.version_rows(connection) if row.state == "previous"]
+        if not previous:
+            raise DeployRefused(
+                "There is no previous version to go back to.",
+                remedy="Previous versions are kept from a deploy until the next one, or until mesh prune.",
+            )
+
+        def steps() -> None:
+            Swap(connection, previous).run()
+            versions.raise_generation(connection)
+
+        barrier(connection, steps)
+        return previous
 
 
 def _holders(connection: psycopg.Connection[Any]) -> str:

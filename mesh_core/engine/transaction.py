@@ -12,32 +12,30 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
 
-from mesh_core.engine.compiled import Key
 from mesh_core.engine.errors import PlanChanged
 from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.judging import Refused
-from mesh_core.engine.release import Release, releases
-from mesh_core.engine.routing import Router
+from mesh_core.engine.looking_up import Group, look_up
+from mesh_core.engine.release import Release, decision_among
+from mesh_core.engine.routing import BUILT_IN, Router, routers
 from mesh_core.engine.rows import foreign_partition
 from mesh_core.log.position import TopicPartition
+from mesh_core.model.event import Contract
 from mesh_core.store import checkpoints, held, lookups, versions
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
 from mesh_core.store.entity_writes import Shape
 from mesh_core.store.errors import Fenced
-from mesh_core.store.held import text_of_key
+from mesh_core.store.lookups import Decision
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
-
-Group = tuple[TopicPartition, Sequence[bytes | None], Sequence[Any]]
-"""Record keys and events of one partition, for which things are looked up."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +51,21 @@ class Applier:
     """Applies batches to the versions of a plan, on one connection.
 
     `fences` are those that this projector took its partitions over with. `build` tells whose checkpoints move.
+    Batches are decoded by `router`, which has the versions that serve; `others` have versions that know other contracts
+    of the same events, and decode anew. `contracts` are known besides those that the versions fold.
     """
 
     connection: psycopg.Connection[Any]
     plan: Plan
-    router: Router
     fences: Mapping[TopicPartition, int]
     build: int = LIVE
+    contracts: Iterable[Contract] = BUILT_IN
+    router: Router = field(init=False)
+    others: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
+
+    def __post_init__(self) -> None:
+        self.router, *self.others = routers(self.plan.entities.values(), self.contracts)
 
     def prepare(self) -> None:
         """Make the session's temporary tables."""
@@ -81,21 +86,30 @@ class Applier:
 
     def _apply(self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused) -> Applied:
         # A build honours a decision where it meets the record; what is held live is not its to release.
-        release = releases(batches, self.router) if self.build == LIVE else Release(self.router)
-        mine = [batch.partition for batch in batches]
-        locked = checkpoints.lock(cursor, {*mine, *release.targets}, self.build)
+        decision = decision_among(batches, self.router) if self.build == LIVE else None
+        targets = {decision.letter[0]} if decision else set()
+        locked = checkpoints.lock(cursor, {*(batch.partition for batch in batches), *targets}, self.build)
         self._check_owner(batches, locked)
         if self.build == LIVE and versions.generation(cursor) != self.plan.generation:
             raise PlanChanged
-        release.load(self.connection, locked)
         with stage("fold"):
-            folding = self._fold(cursor, batches, release, locked, refused)
-        written = self._write_entities(cursor, folding)
+            known = self._known(cursor, batches, locked, refused)
+            folding = self._fold(cursor, self.router, batches, decision, known, locked)
+            foldings = [folding]
+            for router in self.others:
+                topics = router.intake.decoders
+                again = [
+                    router.intake.batch(b.chunk, b.start) for b in batches if b.partition.topic in topics
+                ]
+                foldings.append(self._fold(cursor, router, again, decision, known, locked))
+        written = self._write_entities(cursor, foldings)
         with stage("views"):
             self._refresh_views(cursor, written)
-        self._write_rest(cursor, folding)
+        known.held.write(cursor)
+        for each in foldings:
+            self._write_rest(cursor, each)
         advances = {batch.partition: self._advance(batch, folding.counts) for batch in batches}
-        for partition in release.targets:
+        for partition in targets:
             if partition not in advances and partition in folding.counts:
                 advances[partition] = Advance(locked[partition].next_offset, folding.counts[partition])
         checkpoints.advance(cursor, advances, self.build)
@@ -114,103 +128,55 @@ class Applier:
                     remedy="Another projector goes on with it; this one must let go.",
                 )
 
-    def _fold(
+    def _known(
         self,
         cursor: psycopg.Cursor[Any],
         batches: Sequence[Batch],
-        release: Release,
         locked: Mapping[TopicPartition, Checkpoint],
         refused: Refused,
-    ) -> Folding:
+    ) -> Known:
         ranges = {
             batch.partition: (locked[batch.partition].topic_id, batch.start, batch.chunk.next_offset)
             for batch in batches
         }
-        decisions = lookups.decisions_within(cursor, ranges)
-        known = Known(
-            held.load(cursor, list(locked), [version.id for version in self.plan.entities.values()]),
+        return Known(
+            held.load(cursor, list(locked), list(self.plan.entities)),
             {partition.topic: row.topic_id for partition, row in locked.items()},
-            decisions,
+            lookups.decisions_within(cursor, ranges),
             {},
             {},
             refused,
         )
-        folding = Folding(self.router, known)
-        edits: list[Group] = []
-        for partition, offset in decisions:
-            chunk = next(batch.chunk for batch in batches if batch.partition == partition)
-            if offset in chunk.offsets:
-                key = chunk.keys[chunk.offsets.index(offset)]
-                values = [d.value for d in decisions[partition, offset] if d.action == "edit"]
-                items = [self.router.intake.read(partition.topic, value) for value in values]
-                edits.append((partition, [key] * len(items), items))
-        met: list[Group] = [(batch.partition, batch.chunk.keys, batch.items) for batch in batches]
-        self._look_up(cursor, folding, [*met, *edits, *release.items()])
+
+    def _fold(
+        self,
+        cursor: psycopg.Cursor[Any],
+        router: Router,
+        batches: Sequence[Batch],
+        decision: Decision | None,
+        known: Known,
+        locked: Mapping[TopicPartition, Checkpoint],
+    ) -> Folding:
+        release = Release(router, self.plan.counted, decision)
+        release.load(self.connection, locked)
+        folding = Folding(router, known, self.plan.counted)
+        groups: list[Group] = [(batch.partition, batch.chunk.keys, batch.items) for batch in batches]
+        look_up(cursor, folding, [*groups, *_edits(router, batches, known), *release.items()])
         for batch in sorted(batches, key=lambda batch: batch.partition):
             folding.fold(batch)
         if release.lines:
             release.fold(folding)
         return folding
 
-    def _look_up(
-        self,
-        cursor: psycopg.Cursor[Any],
-        folding: Folding,
-        groups: Sequence[Group],
-    ) -> None:
-        """Presence of rows, last sequences and recent ids, for the records that need them."""
-        rows: dict[int, set[Key]] = {}
-        sequenced: dict[int, set[str]] = {}
-        windowed: dict[int, set[str]] = {}
-        for partition, keys_, items in groups:
-            by_struct = self.router.by_struct[partition.topic]
-            asking = {
-                kind
-                for kind in set(map(type, items))
-                if (route := by_struct.get(kind))
-                and any(fold.needs_presence or fold.window is not None for fold in route.folds)
-            }
-            if not asking and not any(map(_is_sequenced, items)):
-                continue
-            for raw, item in zip(keys_, items, strict=True):
-                kind = type(item)
-                route = by_struct.get(kind)
-                if route is not None and item.sequence is not None:
-                    for fold in route.folds:
-                        sequenced.setdefault(fold.version.id, set()).add(text_of_key(raw))
-                if route is None or kind not in asking:
-                    continue
-                for fold in route.folds:
-                    if fold.window is not None:
-                        windowed.setdefault(fold.version.id, set()).add(item.id)
-                    if fold.needs_presence:
-                        try:
-                            rows.setdefault(fold.version.id, set()).add(fold.key(item))
-                        except ValueError:
-                            continue  # a tombstone of no key, which folding refuses
-        for version in self.plan.entities.values():
-            keys = rows.get(version.id)
-            if keys:
-                found: dict[Key, int] = {}
-                for length in {len(key) for key in keys}:
-                    some = [key for key in keys if len(key) == length]
-                    found.update(lookups.present_keys(cursor, version, some, version.model.key[:length]))
-                folding.rows[version.id].present = found
-        for id_, record_keys in sequenced.items():
-            folding.known.sequences.update(lookups.last_sequences(cursor, [id_], record_keys))
-        for id_, event_ids in windowed.items():
-            partitions = [partition for partition, _, _ in groups]
-            folding.known.recent.update(lookups.recent_ids(cursor, [id_], partitions, event_ids))
-
-    def _write_entities(self, cursor: psycopg.Cursor[Any], folding: Folding) -> set[str]:
-        """Names of the entities that had anything written."""
+    def _write_entities(self, cursor: psycopg.Cursor[Any], foldings: Sequence[Folding]) -> set[int]:
+        """Ids of the entity versions that had anything written."""
         written = set()
-        for version in sorted(self.plan.entities.values(), key=lambda version: version.id):
-            rows = folding.rows[version.id]
+        every = {id_: rows for folding in foldings for id_, rows in folding.rows.items()}
+        for id_, rows in sorted(every.items()):
             if not rows.rows and not rows.cleared:
                 continue
-            written.add(version.model.name)
-            numbers: dict[Shape, int] = {}
+            written.add(id_)
+            version, numbers = rows.version, dict[Shape, int]()
             with stage("copy"):
                 version.copy(cursor, rows.staged(numbers))
             with stage("entities"):
@@ -225,15 +191,18 @@ class Applier:
                         raise foreign_partition(version, key, theirs, ours)
         return written
 
-    def _refresh_views(self, cursor: psycopg.Cursor[Any], written: Collection[str]) -> None:
-        names = set(written)
-        for view in sorted(self.plan.views, key=lambda view: view.id):
-            if names & view.model.entities and view.is_touched(cursor, names):
+    def _refresh_views(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> None:
+        queued = {view.id for view in self.plan.queued}
+        for view in sorted((*self.plan.views, *self.plan.queued), key=lambda view: view.id):
+            reads = {source.id for source in view.sources.values()}
+            if reads & set(written) and view.is_touched(cursor, written):
                 view.lock(cursor)
-                view.refresh(cursor, names)
+                if view.id in queued:
+                    view.note(cursor, written)
+                else:
+                    view.refresh(cursor, written)
 
     def _write_rest(self, cursor: psycopg.Cursor[Any], folding: Folding) -> None:
-        folding.known.held.write(cursor)
         if folding.index and self.build == LIVE:
             lookups.write_event_index(cursor, folding.index)
         if folding.sequences:
@@ -242,7 +211,7 @@ class Applier:
             kept: dict[tuple[int, TopicPartition], int] = {}
             windows = {
                 fold.version.id: fold.window
-                for routes in self.router.by_struct.values()
+                for routes in folding.router.by_struct.values()
                 for route in routes.values()
                 for fold in route.folds
                 if fold.window is not None
@@ -251,7 +220,7 @@ class Applier:
                 at = (id_, partition)
                 kept[at] = max(kept.get(at, 0), offset - (windows[id_] or 0))
             lookups.write_recent_ids(cursor, folding.recent, kept)
-        if self.build == LIVE:
+        if self.build == LIVE and folding.router is self.router:
             for decision in folding.decided:
                 lookups.write_decision(cursor, decision)
 
@@ -284,5 +253,12 @@ def _transaction(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor
             cursor.execute("COMMIT")
 
 
-def _is_sequenced(item: Any) -> bool:
-    return getattr(item, "sequence", None) is not None
+def _edits(router: Router, batches: Sequence[Batch], known: Known) -> Iterator[Group]:
+    """The events that edits put in place of records of these batches."""
+    for batch in batches:
+        chunk, topic = batch.chunk, batch.partition.topic
+        for (partition, offset), decisions in known.decisions.items():
+            if partition == batch.partition and offset in chunk.offsets:
+                key = chunk.keys[chunk.offsets.index(offset)]
+                items = [router.intake.read(topic, d.value) for d in decisions if d.action == "edit"]
+                yield partition, [key] * len(items), items

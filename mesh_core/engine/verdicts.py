@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -27,9 +27,10 @@ NOBODY = 0
 
 @dataclass
 class Verdict:
-    """What a record came to, by version id."""
+    """What a record came to, by version id. It counts by what it came to for the versions `counted`."""
 
     record: Record
+    counted: Collection[int]
     outcomes: dict[int, str] = field(default_factory=dict)
     held: list[tuple[int, Literal["dead", "parked"], tuple[str, str], Facts, bytes | None]] = field(
         default_factory=list
@@ -50,12 +51,19 @@ class Verdict:
     @property
     def worst(self) -> str:
         """The outcome that the record counts under."""
-        return worst(self.outcomes.values())
+        return worst(outcome for version, outcome in self.outcomes.items() if self._counts(version))
 
     @property
     def otherwise(self) -> str:
         """The worst outcome for versions that do not hold it."""
-        return worst(outcome for outcome in self.outcomes.values() if SEVERITY[outcome] < SEVERITY["parked"])
+        return worst(
+            outcome
+            for version, outcome in self.outcomes.items()
+            if self._counts(version) and SEVERITY[outcome] < SEVERITY["parked"]
+        )
+
+    def _counts(self, version: int) -> bool:
+        return version == NOBODY or version in self.counted
 
     def holds(self, topic_id: str, counted: str) -> Iterator[HeldRow]:
         """Rows of mesh.held_events for the versions that hold it."""

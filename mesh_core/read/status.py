@@ -96,7 +96,8 @@ def mesh_status(database_url: str) -> MeshStatus:
             with connection.cursor(row_factory=class_row(HeldStatus)) as cursor:
                 held = cursor.execute(
                     'SELECT topic, status, reason, count(DISTINCT (partition, "offset")) AS events '
-                    "FROM mesh.held_events GROUP BY topic, status, reason ORDER BY topic, status, reason"
+                    "FROM mesh.held_events WHERE version_id IN (SELECT id FROM mesh.versions WHERE state = 'live') "
+                    "GROUP BY topic, status, reason ORDER BY topic, status, reason"
                 ).fetchall()
     except psycopg.errors.UndefinedTable:
         raise NotMigrated(remedy="Run mesh migrate, then mesh deploy.") from None

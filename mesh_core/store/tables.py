@@ -36,6 +36,11 @@ def physical(relation: str) -> str:
     return f'{DATA}."{relation}"'
 
 
+def queue_name(relation: str) -> str:
+    """The table of roots that were touched while a view's table was being filled."""
+    return f"queue_{relation}"
+
+
 def literal(value: object) -> str:
     """A declared constant as SQL."""
     return sql.Literal(value).as_string(None)
@@ -57,24 +62,31 @@ def create_entity_table(connection: psycopg.Connection, model: EntityModel, rela
     connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
     if model.name == ENTRY:
         connection.execute(f"CREATE INDEX ON {physical(relation)} (service, entity, key)")
-    create_read_view(connection, relation, [column.name for column in model.columns])
 
 
 def create_view_table(connection: psycopg.Connection, model: ViewModel, relation: str) -> None:
-    """The empty table of a view version."""
+    """The empty table of a view version, without its key, and the queue for what is touched while it is filled."""
     lines = [
         f"{quote(column.name)} {column_sql(column.type)}{'' if column.type.nullable else ' NOT NULL'}"
         for column in model.columns
     ]
-    lines.append(f"PRIMARY KEY ({columns_sql(model.key)})")
     connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
-    create_read_view(connection, relation, [column.name for column in model.columns])
+    key = columns_sql(model.key)
+    queue = physical(queue_name(relation))
+    connection.execute(f"CREATE TABLE {queue} AS SELECT {key} FROM {physical(relation)}")
+    connection.execute(f"ALTER TABLE {queue} ADD PRIMARY KEY ({key})")
+
+
+def add_key(connection: psycopg.Connection, model: ViewModel, relation: str) -> None:
+    """Index a filled view table by its key, and gather its statistics."""
+    connection.execute(f"ALTER TABLE {physical(relation)} ADD PRIMARY KEY ({columns_sql(model.key)})")
+    connection.execute(f"ANALYZE {physical(relation)}")
 
 
 def create_read_view(connection: psycopg.Connection, relation: str, columns: Iterable[str]) -> None:
-    """The SQL view of one version in schema `read`."""
+    """The SQL view of one version in schema `read`, if it is not there yet."""
     connection.execute(
-        f"CREATE VIEW {READ}.{quote(relation)} AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
+        f"CREATE OR REPLACE VIEW {READ}.{quote(relation)} AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
     )
 
 
@@ -124,7 +136,7 @@ def analyze_once(cursor: psycopg.Cursor[Any], relation: str) -> None:
 def drop_version(connection: psycopg.Connection, relation: str) -> None:
     """Drop a version's table and its SQL view. Raises psycopg errors when others depend on them."""
     connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(relation)}")
-    connection.execute(f"DROP TABLE IF EXISTS {physical(relation)}")
+    connection.execute(f"DROP TABLE IF EXISTS {physical(relation)}, {physical(queue_name(relation))}")
 
 
 def temporary_table(name: str, columns: Iterable[str]) -> Iterator[str]:
@@ -185,9 +197,25 @@ def create_indexes(
     entities: Mapping[str, EntityModel],
     relations: Mapping[str, str],
 ) -> None:
-    """Create the indexes that `view` needs on the tables of the entity versions that it reads, once each."""
+    """Create the indexes that `view` needs on the tables of the entity versions that it reads, once each.
+
+    Writers go on meanwhile, so the connection must not be in a transaction.
+    """
     for name, definition in sorted(set(needed_indexes(view, entities))):
         relation = relations[name]
         # Named by what it is, so that the next view that needs it finds it.
         index = f"{relation[:40]}_{zlib.crc32(definition.encode()):08x}"
-        connection.execute(f"CREATE INDEX IF NOT EXISTS {quote(index)} ON {physical(relation)} {definition}")
+        drop_invalid(connection, index)
+        connection.execute(
+            f"CREATE INDEX CONCURRENTLY IF NOT EXISTS {quote(index)} ON {physical(relation)} {definition}"
+        )
+
+
+def drop_invalid(connection: psycopg.Connection, index: str) -> None:
+    """Drop an index whose creation was interrupted."""
+    found = connection.execute(
+        "SELECT FROM pg_index WHERE indexrelid = to_regclass(%s) AND NOT indisvalid",
+        (physical(index),),
+    ).fetchone()
+    if found is not None:
+        connection.execute(f"DROP INDEX CONCURRENTLY {physical(index)}")

@@ -37,13 +37,32 @@ class VersionRow:
     state: str
 
 
+KEPT_UP = ("joined", "live", "previous")
+"""States in which projectors keep a version up to date.
+
+A version is `building` until projectors know of it. A view is then `queued` while it is filled. `joined` is whatever
+is whole and kept up, but does not serve yet; `live` serves; `previous` did, and is kept up for a rollback.
+"""
+
+
 @dataclass
 class Plan:
-    """What a projector keeps up: versions with their statements, as of one generation of the catalog."""
+    """What a projector keeps up: versions with their statements, as of one generation of the catalog.
+
+    `live` are the ids of those that serve. `queued` are views that are being filled: of them only the touched root keys
+    are noted.
+    """
 
     generation: int
-    entities: Mapping[str, EntityVersion]
+    entities: Mapping[int, EntityVersion]
     views: Sequence[ViewVersion]
+    live: frozenset[int]
+    queued: Sequence[ViewVersion] = ()
+
+    @cached_property
+    def counted(self) -> frozenset[int]:
+        """Entity versions whose outcomes a record counts under: those that serve; in a build, all."""
+        return self.live & frozenset(self.entities) or frozenset(self.entities)
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
@@ -54,7 +73,7 @@ class Plan:
         """Statements that make the tables that a session needs to apply batches."""
         for entity in self.entities.values():
             yield from entity.temporary_tables()
-        for view in self.views:
+        for view in (*self.views, *self.queued):
             yield from view.temporary_tables()
 
 
@@ -83,20 +102,22 @@ def version_rows(connection: psycopg.Connection[Any], state: str | None = None) 
 
 
 def live_plan(connection: psycopg.Connection[Any]) -> Plan:
-    """The plan of all live versions."""
+    """The plan of all versions that are to be kept up."""
     with connection.cursor() as cursor:
         current = generation(cursor)
-    return plan_of(current, version_rows(connection, "live"))
+    rows = version_rows(connection)
+    return plan_of(current, [row for row in rows if row.state in (*KEPT_UP, "queued")])
 
 
 def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
     """The plan of these versions; views must read entities among them."""
     entities = {
         row.id: EntityVersion(row.id, EntityModel.from_json(row.declaration), row.relation)
-        for row in rows
+        for row in sorted(rows, key=lambda row: (row.state != "live", row.id))
         if row.kind == "entity"
     }
-    views = []
+    views: list[ViewVersion] = []
+    queued: list[ViewVersion] = []
     for row in rows:
         if row.kind == "view":
             sources = {name: entities[id_] for name, id_ in row.reads.items()}
@@ -104,14 +125,25 @@ def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
                 {name: version.model for name, version in sources.items()},
                 {name: version.relation for name, version in sources.items()},
             )
-            views.append(
+            into = queued if row.state == "queued" else views
+            into.append(
                 ViewVersion(row.id, ViewModel.from_json(row.declaration), row.relation, tables, sources)
             )
     for version in entities.values():
         version.nodes = tuple(
-            node for view in views for node in view.nodes if view.sources[node.entity] is version
+            node for view in (*views, *queued) for node in view.nodes if view.sources[node.entity] is version
         )
-    return Plan(current, {version.model.name: version for version in entities.values()}, views)
+    live = frozenset(row.id for row in rows if row.state == "live")
+    return Plan(current, entities, views, live, queued)
+
+
+def set_state(connection: psycopg.Connection[Any], ids: Iterable[int], state: str) -> None:
+    """Move versions to another state."""
+    connection.execute(
+        "UPDATE mesh.versions SET state = %s, live_at = CASE WHEN %s = 'live' THEN clock_timestamp() ELSE live_at END "
+        "WHERE id = ANY(%s)",
+        (state, state, list(ids)),
+    )
 
 
 def insert_version(

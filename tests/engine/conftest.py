@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from mesh_core.model.identifiers import uuid7
 from mesh_core.settings import Settings
+from tests.engine.desk import catalog, say
 from tests.engine.domain import CATALOG
 from tests.support.mesh import Mesh
 from tests.support.services import Services, delete_all_topics, fresh_database
@@ -19,6 +20,17 @@ def mesh(settings: Settings) -> Iterator[Mesh]:
     """The test domain, deployed; topics have three partitions."""
     made = Mesh(settings, CATALOG)
     made.deploy()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def desk(settings: Settings) -> Iterator[Mesh]:
+    """The help desk, deployed, with five clients and twenty tickets."""
+    made = Mesh(settings, catalog())
+    made.deploy()
+    say(made, range(20))
+    made.project()
     yield made
     made.close()
 

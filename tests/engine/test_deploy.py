@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
 from uuid import uuid4
 
 import psycopg
@@ -16,163 +13,18 @@ from mesh_core.engine import building, swapping
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.log import Delivered, TopicPartition
-from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, many, one, patch, upsert
-from mesh_core.model import by_workflow as clients_of
-from mesh_core.model.builtin import Workflow
 from mesh_core.settings import Settings
 from mesh_core.store.tables import ENTRY
+from tests.engine.desk import (
+    ClientSaved,
+    TicketPriced,
+    ToolBought,
+    catalog,
+    changes,
+    relations,
+    say,
+)
 from tests.support.mesh import Mesh, checkpoints_of, wait_for
-
-NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
-
-
-class ClientSaved(Event, type="desk.client.saved.v1"):
-    client_id: str
-    name: str
-    city: str | None = None
-
-
-class ClientGone(Event, type="desk.client.gone.v1"):
-    client_id: str
-
-
-class TicketOpened(Event, type="desk.ticket.opened.v1"):
-    ticket_id: int
-    client_id: str
-    cost: Decimal
-
-
-class TicketMoved(Event, type="desk.ticket.moved.v1"):
-    ticket_id: int
-    client_id: str
-
-
-class Ticket(Entity, service="desk"):
-    ticket_id: Key[int]
-    client_id: Col[str]
-    cost: Col[Decimal]
-    folds = upsert(TicketOpened), patch(TicketMoved)
-
-
-class TicketPriced(Event, type="desk.ticket.priced.v1"):
-    ticket_id: int
-    cost: Decimal
-
-
-class ToolBought(Event, type="shed.tool.bought.v1"):
-    tool_id: int
-    name: str
-
-
-class Tool(Entity, service="shed"):
-    tool_id: Key[int]
-    name: Col[str]
-    folds = upsert(ToolBought)
-
-
-def client(doc: str = "", *, with_city: bool = False) -> type[Entity]:
-    """The entity as first declared, or as changed later."""
-    if with_city:
-
-        class Changed(Entity, service="desk", name="client"):
-            client_id: Key[str]
-            name: Col[str]
-            city: Col[str | None]
-            saves: Col[int]
-            folds = upsert(ClientSaved, saves=add(1, window=10_000)), delete(ClientGone)
-
-        return Changed
-
-    class First(Entity, service="desk", name="client"):
-        __doc__ = doc
-        client_id: Key[str]
-        name: Col[str]
-        folds = upsert(ClientSaved), delete(ClientGone)
-
-    return First
-
-
-def catalog(
-    *,
-    sums: bool = False,
-    with_city: bool = False,
-    doc: str = "",
-    tools: bool = False,
-    ticket_list: bool = False,
-    by_workflow: bool = False,
-    priced: bool = False,
-    adding: bool = False,
-) -> Catalog:
-    declared: Any = client(doc, with_city=with_city)
-    tickets = many(Ticket.client_id, declared.client_id)
-    columns = {"client_id": declared.client_id, "name": declared.name, "tickets": tickets.count()}
-    if sums:
-        columns["cost"] = tickets.sum(Ticket.cost)
-    if with_city:
-        columns |= {"city": declared.city, "saves": declared.saves}
-    views: list[Any] = [View("client_overview", declared, doc=doc, **columns)]
-    entities: list[Any] = [declared, Ticket]
-    if tools:
-        entities.append(Tool)
-        views.append(View("tool_list", Tool, tool_id=Tool.tool_id, name=Tool.name))
-    if ticket_list:
-        owner = one(Ticket.client_id, declared.client_id)
-        views.append(
-            View(
-                "ticket_list", Ticket, ticket_id=Ticket.ticket_id, cost=Ticket.cost, name=owner[declared.name]
-            )
-        )
-    if priced:
-
-        class Price(Entity, service="desk"):
-            ticket_id: Key[int]
-            cost: Col[Decimal]
-            folds = (upsert(TicketPriced),)
-
-        entities.append(Price)
-    if adding:
-
-        class Count(Entity, service="desk"):
-            client_id: Key[str]
-            saves: Col[int]
-            folds = (upsert(ClientSaved, saves=add(1)),)
-
-        entities.append(Count)
-    if by_workflow:
-        clients = clients_of(Workflow, declared).list(declared.name)
-        views.append(View("clients_of_workflow", Workflow, workflow_id=Workflow.workflow_id, clients=clients))
-    return Catalog.of(entities=entities, views=views)
-
-
-@pytest.fixture
-def desk(settings: Settings) -> Any:
-    mesh = Mesh(settings, catalog())
-    mesh.deploy()
-    say(mesh, range(20))
-    mesh.project()
-    yield mesh
-    mesh.close()
-
-
-def say(mesh: Mesh, turns: Sequence[int]) -> None:
-    for turn in turns:
-        key = f"C{turn % 5}"
-        mesh.publish(ClientSaved(client_id=key, name=f"name {turn}", city="Rome"), key)
-        mesh.publish(TicketOpened(ticket_id=turn, client_id=key, cost=Decimal("1.5")), turn)
-        mesh.publish(TicketMoved(ticket_id=turn, client_id=f"C{turn % 3}"), turn)
-
-
-def changes(report: DeployReport) -> dict[str, str]:
-    return {step.name: step.change for step in report.steps if step.change != "unchanged"}
-
-
-def relations(mesh: Mesh) -> dict[str, int]:
-    """Physical tables by their ids in Postgres: a table that was made anew has another."""
-    return dict(
-        mesh.query(
-            "SELECT relname, oid::bigint FROM pg_class WHERE relnamespace = 'data'::regnamespace AND relkind = 'r'"
-        )
-    )
 
 
 def test_deploying_the_same_again_changes_nothing(desk: Mesh) -> None:
@@ -385,19 +237,17 @@ def test_a_build_does_not_wait_for_records_that_never_come(
             building.consume(consumer, applier, {partition: end}, {partition: end + 3})
 
 
-def test_a_swap_holds_up_every_live_checkpoint(desk: Mesh) -> None:
+def test_the_barrier_holds_up_every_live_checkpoint(desk: Mesh) -> None:
     """Also those of topics that only versions of an earlier catalog read."""
     desk.deploy(catalog(tools=True))
-    held: list[bool] = []
+    desk.deploy(catalog(sums=True))
 
-    def progress(line: str) -> None:
-        if line.startswith("computing"):
-            with pytest.raises(psycopg.errors.LockNotAvailable):
-                desk.execute("SELECT FROM mesh.checkpoints WHERE topic = 'shed.events' FOR UPDATE NOWAIT")
-            held.append(True)
+    def steps() -> None:
+        with pytest.raises(psycopg.errors.LockNotAvailable):
+            desk.execute("SELECT FROM mesh.checkpoints WHERE topic = 'shed.events' FOR UPDATE NOWAIT")
 
-    deploy(desk.database_url, catalog(sums=True), desk.driver, Topics(3, 1), progress)
-    assert held == [True]
+    with psycopg.connect(desk.database_url, autocommit=True) as connection:
+        swapping.barrier(connection, steps)
 
 
 def test_entries_are_fed_by_every_live_topic(desk: Mesh) -> None:
@@ -427,11 +277,20 @@ def test_entries_are_fed_by_every_live_topic(desk: Mesh) -> None:
     desk.assert_sound()
 
 
-def test_a_view_that_goes_with_its_entity_is_told_of(desk: Mesh) -> None:
+def test_a_view_that_is_declared_no_more_goes_on_with_the_entity_it_reads(desk: Mesh) -> None:
     desk.deploy(catalog(ticket_list=True))
     report = desk.deploy(catalog(with_city=True))
-    assert changes(report)["ticket_list"] == "dropped"
-    assert any("ticket_list" in warning for warning in report.warnings)
+    assert changes(report)["ticket_list"] == "unused"
+    desk.publish(ClientSaved(client_id="C1", name="again"), "C1")
+    desk.project()
+    assert {row["name"] for row in desk.rows_of("ticket_list") if row["name"].startswith("again")} == {
+        "again"
+    }
+    desk.deploy(catalog(with_city=True, sums=True))
+    desk.publish(ClientSaved(client_id="C1", name="and again"), "C1")
+    desk.project()
+    assert "and again" in {row["name"] for row in desk.rows_of("ticket_list")}
+    desk.assert_sound()
 
 
 def test_a_swap_that_is_held_up_names_who_does_it(desk: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:

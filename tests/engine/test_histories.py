@@ -21,13 +21,11 @@ from psycopg.types.json import set_json_loads
 from mesh_core.engine.building import Builder
 from mesh_core.engine.checking import check
 from mesh_core.engine.deploy import Deployment, DeployReport
-from mesh_core.engine.intake import Intake
+from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
-from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Chunk, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
-from mesh_core.model.builtin import BUILT_IN_EVENTS
 from mesh_core.store import checkpoints, versions
 from mesh_core.store.migrate import migrate
 from tests.engine.domain import CATALOG, PARTITIONS, TOPIC_IDS
@@ -119,15 +117,13 @@ def engine(services: Any) -> Iterator[Engine]:
             with connection.transaction():
                 checkpoints.ensure(connection, facts.values())
             nothing_consumed_so_no_log = cast(Driver, None)
-            intake = Intake(CATALOG.entities.values(), CATALOG.contracts.values())
-            builder = Builder(url, nothing_consumed_so_no_log, intake)
+            builder = Builder(url, nothing_consumed_so_no_log, list(CATALOG.contracts.values()))
+            changes = planned(CATALOG, [])
             Deployment(
-                connection, builder, CATALOG, facts, sorted(facts), {}, DeployReport(), lambda line: None
+                connection, url, builder, CATALOG, facts, sorted(facts), changes, DeployReport(), print, False
             ).run()
             plan = versions.live_plan(connection)
-            models = [version.model for version in plan.entities.values()]
-            router = Router(plan.entities, Intake(models, [event.contract for event in BUILT_IN_EVENTS]))
-            yield Engine(url, connection, Applier(connection, plan, router, {}))
+            yield Engine(url, connection, Applier(connection, plan, {}))
 
 
 def naive(plan: Plan) -> NaiveMesh:

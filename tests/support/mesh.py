@@ -19,13 +19,11 @@ from psycopg.rows import dict_row
 from mesh_core.emit.publisher import Publisher
 from mesh_core.engine.checking import check
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
-from mesh_core.engine.intake import Intake
 from mesh_core.engine.projector import Projector
-from mesh_core.engine.routing import Router
 from mesh_core.engine.transaction import Applier
 from mesh_core.log import Delivered, Driver, Headers, KafkaConfig, Producer, TopicPartition, connect
 from mesh_core.model import Catalog, Event
-from mesh_core.model.builtin import BUILT_IN_EVENTS, DeadLetterDecided
+from mesh_core.model.builtin import DeadLetterDecided
 from mesh_core.settings import ROOT, Settings
 from mesh_core.store import checkpoints, versions
 from mesh_core.store.migrate import migrate
@@ -79,12 +77,14 @@ class Mesh:
 
     # ---- doing
 
-    def deploy(self, catalog: Catalog | None = None, *, partitions: int | None = None) -> DeployReport:
-        """Migrate and deploy `catalog` (from then on the mesh's), making missing topics."""
+    def deploy(
+        self, catalog: Catalog | None = None, *, partitions: int | None = None, **how: Any
+    ) -> DeployReport:
+        """Migrate and deploy `catalog` (from then on the mesh's), making missing topics; `how` as `deploy` takes it."""
         self.catalog = catalog or self.catalog
         migrate(self.database_url)
         topics = Topics(partitions or self.partitions, 1)
-        return deploy(self.database_url, self.catalog, self.driver, topics)
+        return deploy(self.database_url, self.catalog, self.driver, topics, **how)
 
     def publish(
         self, event: Event, key: object, *, sequence: int | None = None, workflow: UUID | None = None
@@ -197,6 +197,11 @@ class Mesh:
             found = connection.execute(f'SELECT * FROM read."{name}"').fetchall()
         return {row[key[0]] if len(key) == 1 else tuple(row[part] for part in key): row for row in found}
 
+    def rows_of(self, name: str) -> list[dict[str, Any]]:
+        """Rows of a relation in schema `read`, declared or not."""
+        with psycopg.connect(self.database_url, row_factory=dict_row) as connection:
+            return connection.execute(f'SELECT * FROM read."{name}"').fetchall()
+
     def outcomes(self, *topics: str) -> Outcomes:
         """Counters of these topics, or of all, added up."""
         sums = ", ".join(f"coalesce(sum({name}), 0)::bigint" for name in OUTCOMES)
@@ -246,10 +251,8 @@ class Mesh:
         """A connection of its own, and an applier on it that has taken these partitions over."""
         connection = psycopg.connect(self.database_url, autocommit=True)
         plan = versions.live_plan(connection)
-        models = [version.model for version in plan.entities.values()]
-        router = Router(plan.entities, Intake(models, [event.contract for event in BUILT_IN_EVENTS]))
         taken = checkpoints.take_over(connection, partitions)
-        return connection, Applier(connection, plan, router, {part: row.fence for part, row in taken.items()})
+        return connection, Applier(connection, plan, {part: row.fence for part, row in taken.items()})
 
 
 @dataclass

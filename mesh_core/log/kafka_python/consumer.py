@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer
@@ -187,14 +188,18 @@ class KafkaPythonConsumer(Closing):
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.pause`."""
-        owned = [part for part in partitions if part in self._ownership.positions]
-        self._kafka.pause(*(KafkaPartition(part.topic, part.partition) for part in owned))
-        self._ownership.paused.update(owned)
+        for part in partitions:
+            if part in self._ownership.positions:
+                with suppress(KeyError):  # given up meanwhile, as the next poll will tell
+                    self._kafka.pause(KafkaPartition(part.topic, part.partition))
+                    self._ownership.paused.add(part)
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.resume`."""
         stopped = self._ownership.paused.intersection(partitions)
-        self._kafka.resume(*(KafkaPartition(part.topic, part.partition) for part in stopped))
+        for part in stopped:
+            with suppress(KeyError):  # given up meanwhile
+                self._kafka.resume(KafkaPartition(part.topic, part.partition))
         self._ownership.paused -= stopped
 
     def paused(self) -> set[TopicPartition]:

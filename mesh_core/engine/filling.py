@@ -1,0 +1,74 @@
+"""Fills view versions from one snapshot of the entity tables, while projectors note what they touch meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel
+
+from mesh_core.engine.deploy_report import Progress
+from mesh_core.store import tables, versions
+from mesh_core.store.connections import connect
+from mesh_core.store.versions import VersionRow
+from mesh_core.store.view_writes import ViewVersion
+
+CHUNK = 10_000
+"""Queued roots that are recomputed in one transaction, so that projectors wait for the view's lock only so long."""
+
+
+class Snapshot:
+    """A second connection whose view of the data is fixed while the barrier is held.
+
+    What is committed before the barrier is in it; whatever comes after, projectors queue.
+    """
+
+    def __init__(self, database_url: str) -> None:
+        self.connection = connect(database_url, "mesh deploy: filling views")
+        self.connection.autocommit = False
+        self.connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        self.connection.execute("SELECT 1")
+
+    def fill(
+        self, views: Sequence[VersionRow], entities: Sequence[VersionRow], progress: Progress
+    ) -> dict[str, int]:
+        """Compute all rows of these views; how many rows each has."""
+        plan = versions.plan_of(0, [*entities, *views])
+        counts = {}
+        with self.connection.cursor() as cursor:
+            for view in plan.queued:
+                progress(f"computing {view.model.name}")
+                for source in view.sources.values():
+                    tables.analyze_once(cursor, source.relation)
+                counts[view.model.name] = view.fill(cursor)
+                tables.add_key(self.connection, view.model, view.relation)
+        self.connection.commit()
+        return counts
+
+    def close(self) -> None:
+        """Let go of the snapshot."""
+        self.connection.close()
+
+
+def drain(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]) -> None:
+    """Recompute what was queued, in bounded transactions, until little is left."""
+    for view in views:
+        for statement in view.temporary_tables():
+            connection.execute(statement)
+        taken = CHUNK
+        while taken >= CHUNK:
+            with connection.transaction(), connection.cursor() as cursor:
+                view.lock(cursor)
+                taken = view.drain(cursor, CHUNK)
+
+
+def drain_rest(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]) -> None:
+    """Recompute all that is still queued, in the transaction that holds the barrier."""
+    with connection.cursor() as cursor:
+        for view in sorted(views, key=lambda view: view.id):
+            view.lock(cursor)
+            while True:
+                cursor.execute(f"TRUNCATE pg_temp.{view.keys}")
+                if view.drain(cursor, CHUNK) == 0:
+                    break

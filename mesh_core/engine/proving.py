@@ -1,0 +1,101 @@
+"""Compares a version that is about to serve with the one that does, at one common position."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import IsolationLevel
+
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.view import ViewModel
+from mesh_core.store.connections import connect
+from mesh_core.store.tables import columns_sql, physical, quote
+from mesh_core.store.versions import VersionRow
+from mesh_core.store.view_query import equal
+
+SAMPLES = 10
+
+
+@dataclass(frozen=True)
+class Proof:
+    """How a new version compares with the live one over the columns that they share.
+
+    `digest` is of the new one's rows: a sum of hashes, so their order does not matter. `missing`, `unexpected` and
+    `different` count keys of the live one that the new one lacks, keys only it has, and keys with other values;
+    `samples` are some of these. Where the keys are not the same columns, nothing can be compared: then `columns` is
+    empty.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    digest: str
+    missing: int = 0
+    unexpected: int = 0
+    different: int = 0
+    samples: Sequence[Sequence[Any]] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether all that can be compared is the same."""
+        return not (self.missing or self.unexpected or self.different)
+
+
+def prove(database_url: str, pairs: Sequence[tuple[VersionRow, VersionRow]]) -> list[Proof]:
+    """Compare (live, new) versions in one snapshot. Both must be kept up, so that they stand at the same position."""
+    if not pairs:
+        return []
+    with connect(database_url, "mesh deploy: proof") as connection:
+        connection.autocommit = False
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        return [_proof(connection, live, new) for live, new in pairs]
+
+
+def _proof(connection: psycopg.Connection[Any], live: VersionRow, new: VersionRow) -> Proof:
+    before, after = _model(live), _model(new)
+    types = {column.name: column.type.sql for column in before.columns}
+    shared = tuple(column.name for column in after.columns if types.get(column.name) == column.type.sql)
+    comparable = before.key == after.key and set(after.key) <= set(shared)
+    if not comparable:
+        rows, digest = _digest(connection, new, tuple(column.name for column in after.columns))
+        return Proof(new.name, (), rows, digest)
+    rows, digest = _digest(connection, new, shared)
+    if (rows, digest) == _digest(connection, live, shared):
+        return Proof(new.name, shared, rows, digest)
+    values = [name for name in shared if name not in after.key]
+    differs = " OR ".join(f"n.{quote(name)} IS DISTINCT FROM o.{quote(name)}" for name in values) or "false"
+    first = quote(after.key[0])
+    pairs = f"{physical(live.relation)} o FULL JOIN {physical(new.relation)} n ON {equal('o', after.key, 'n', after.key)}"
+    counted = connection.execute(
+        f"SELECT count(*) FILTER (WHERE n.{first} IS NULL), count(*) FILTER (WHERE o.{first} IS NULL), "
+        f"count(*) FILTER (WHERE o.{first} IS NOT NULL AND n.{first} IS NOT NULL AND ({differs})) FROM {pairs}"
+    ).fetchone()
+    assert counted is not None
+    shown = ", ".join(f"coalesce(n.{quote(name)}, o.{quote(name)})" for name in after.key)
+    samples = connection.execute(
+        f"SELECT {shown} FROM {pairs} WHERE n.{first} IS NULL OR o.{first} IS NULL OR {differs} "
+        f"ORDER BY {shown} LIMIT {SAMPLES}"
+    ).fetchall()
+    missing, unexpected, different = counted
+    keys = [[str(part) for part in key] for key in samples]
+    return Proof(new.name, shared, rows, digest, missing, unexpected, different, keys)
+
+
+def _digest(
+    connection: psycopg.Connection[Any], row: VersionRow, columns: tuple[str, ...]
+) -> tuple[int, str]:
+    found = connection.execute(
+        f"SELECT count(*), coalesce(sum(hashtextextended(t::text, 0)::numeric), 0)::text "
+        f"FROM (SELECT {columns_sql(columns)} FROM {physical(row.relation)}) AS t"
+    ).fetchone()
+    assert found is not None
+    return int(found[0]), str(found[1])
+
+
+def _model(row: VersionRow) -> EntityModel | ViewModel:
+    reader: type[EntityModel] | type[ViewModel] = EntityModel if row.kind == "entity" else ViewModel
+    return reader.from_json(row.declaration)

@@ -1,0 +1,82 @@
+"""Forgets versions that do not serve: first projectors let go of them under the barrier, then their tables go."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Any
+
+import psycopg
+from psycopg.errors import DependentObjectsStillExist, LockNotAvailable
+
+from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store.schemas import DATA
+from mesh_core.store.versions import VersionRow
+
+LOCK_TIMEOUT_MS = 2000
+
+
+def prunable(rows: Iterable[VersionRow], unused: Collection[tuple[str, str]] = ()) -> list[VersionRow]:
+    """Of all versions those that can go: previous ones, and live ones named in `unused`, that nothing left reads."""
+    rows = list(rows)
+    gone = {row.id for row in rows if row.state == "previous" or (row.kind, row.name) in unused}
+    kept = [row for row in rows if row.id not in gone]
+    read = {id_ for row in kept for id_ in row.reads.values()}
+    return [row for row in rows if row.id in gone and row.id not in read]
+
+
+def prune(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) -> list[str]:
+    """Unregister these versions, then drop what no version owns; what could not be dropped, for people."""
+    unregister(connection, rows)
+    return drop_orphans(connection)
+
+
+def unregister(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) -> None:
+    """Let nobody know of these versions any more. Waits for batches in flight."""
+    rows = list(rows)
+    if not rows:
+        return
+    ids = [row.id for row in rows]
+    with connection.transaction(), connection.cursor() as cursor:
+        checkpoints.lock_live(cursor)
+        for row in rows:
+            if row.state == "live":
+                cursor.execute(f'DROP VIEW IF EXISTS read."{stem(row)}"')
+        cursor.execute("DELETE FROM mesh.versions WHERE id = ANY(%s)", (ids,))
+        for table in ("held_events", "sequences", "recent_ids"):
+            cursor.execute(f"DELETE FROM mesh.{table} WHERE version_id = ANY(%s)", (ids,))
+        cursor.execute("DELETE FROM mesh.checkpoints WHERE build = ANY(%s)", (ids,))
+        versions.raise_generation(connection)
+
+
+def stem(row: VersionRow) -> str:
+    """The stable name of a version's relation."""
+    return row.relation.rpartition("__")[0]
+
+
+def orphans(connection: psycopg.Connection[Any]) -> list[str]:
+    """Tables of versions that nobody knows of: what was interrupted or could not be dropped left them."""
+    rows = connection.execute(
+        "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r' AND relname NOT IN "
+        "(SELECT relation FROM mesh.versions UNION ALL SELECT %s || relation FROM mesh.versions "
+        "WHERE state IN ('building', 'queued', 'joined')) ORDER BY relname",
+        (DATA, tables.queue_name("")),
+    ).fetchall()
+    return [name for (name,) in rows]
+
+
+def drop_orphans(connection: psycopg.Connection[Any]) -> list[str]:
+    """Drop the tables of versions that nobody knows of; what could not be dropped and why, for people."""
+    left = []
+    for name in orphans(connection):
+        try:
+            with connection.transaction():
+                connection.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")
+                tables.drop_version(connection, name)
+        except LockNotAvailable:
+            left.append(f"{name} is still being read; the next mesh prune drops it.")
+        except DependentObjectsStillExist as error:
+            detail = "; ".join((error.diag.message_detail or str(error)).splitlines())
+            left.append(
+                f"{name} is read by what is not of the mesh: {detail}. Drop that, then run mesh prune."
+            )
+    return left

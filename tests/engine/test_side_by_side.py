@@ -1,0 +1,183 @@
+"""Versions side by side: filled while projectors go on, compared, swapped, kept up, swapped back, pruned."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+
+import psycopg
+import pytest
+
+from mesh_core.engine.deploy import DeployReport
+from mesh_core.engine.errors import DeployRefused
+from mesh_core.engine.pruning import orphans, prunable, prune
+from mesh_core.engine.swapping import rollback
+from mesh_core.model import Catalog, Col, Entity, Event, Key, View, delete, upsert
+from mesh_core.store import versions
+from tests.engine.desk import ClientGone, ClientSaved, Ticket, TicketOpened, catalog, changes, relations, say
+from tests.support.mesh import Mesh
+
+
+def previous(mesh: Mesh) -> set[str]:
+    return {name for (name,) in mesh.query("SELECT relation FROM mesh.versions WHERE state = 'previous'")}
+
+
+def prune_all(mesh: Mesh) -> list[str]:
+    with psycopg.connect(mesh.database_url, autocommit=True) as connection:
+        return prune(connection, prunable(versions.version_rows(connection)))
+
+
+def test_a_rollback_serves_what_was_kept_up(desk: Mesh) -> None:
+    before = desk.rows("client_overview")
+    desk.deploy(catalog(sums=True, with_city=True))
+    assert previous(desk) == {"client_overview__1", "desk_client__1"}
+    say(desk, range(20, 40))
+    desk.project()
+    after = desk.rows("client_overview")
+    assert set(after["C1"]) == {"client_id", "name", "city", "saves", "tickets", "cost"}
+    assert [row.name for row in rollback(desk.database_url)] == ["desk.client", "client_overview"]
+    rows = desk.rows("client_overview")
+    assert set(rows["C1"]) == {"client_id", "name", "tickets"}
+    assert rows["C1"]["tickets"] == after["C1"]["tickets"] > before["C1"]["tickets"]
+    desk.assert_sound()
+    say(desk, range(40, 50))
+    desk.project()
+    rollback(desk.database_url)
+    assert desk.rows("client_overview")["C1"]["cost"] > after["C1"]["cost"]
+    desk.assert_sound()
+
+
+def test_what_was_kept_up_is_swapped_back_by_a_deploy_too(desk: Mesh) -> None:
+    tables = relations(desk)
+    desk.deploy(catalog(sums=True))
+    assert changes(desk.deploy(catalog())) == {"client_overview": "revived"}
+    assert {name: oid for name, oid in relations(desk).items() if name in tables} == tables
+    desk.assert_sound()
+
+
+def test_only_one_deploy_can_be_taken_back(desk: Mesh) -> None:
+    desk.deploy(catalog(sums=True))
+    desk.deploy(catalog(sums=True, with_city=True))
+    assert previous(desk) == {"client_overview__2", "desk_client__1"}
+    assert "client_overview__1" not in relations(desk)
+    desk.assert_sound()
+
+
+def test_pruning_leaves_what_serves(desk: Mesh) -> None:
+    desk.deploy(catalog(sums=True, with_city=True))
+    rows = desk.rows("client_overview")
+    assert prune_all(desk) == []
+    assert previous(desk) == set()
+    assert not {"client_overview__1", "desk_client__1"} & set(relations(desk))
+    assert desk.rows("client_overview") == rows
+    with psycopg.connect(desk.database_url, autocommit=True) as connection:
+        assert orphans(connection) == []
+    with pytest.raises(DeployRefused, match="no previous version"):
+        rollback(desk.database_url)
+    say(desk, range(5))
+    desk.project()
+    desk.assert_sound()
+
+
+def test_what_is_still_read_is_pruned_later(desk: Mesh) -> None:
+    desk.deploy(catalog(sums=True))
+    with psycopg.connect(desk.database_url) as reader:
+        reader.execute("SELECT * FROM read.client_overview__1").fetchall()
+        (left,) = prune_all(desk)
+        assert "client_overview__1 is still being read" in left
+    assert prune_all(desk) == []
+    assert "client_overview__1" not in relations(desk)
+
+
+def test_projectors_go_on_while_views_are_filled(desk: Mesh) -> None:
+    """What is written between the snapshot and the swap, by a running projector, is in the new rows."""
+    turns = iter(range(100, 10_000))
+
+    def progress(line: str) -> None:
+        if line.startswith(("computing", "comparing")):
+            for turn in [next(turns) for _ in range(20)]:
+                desk.publish(ClientSaved(client_id=f"C{turn % 7}", name=f"during {turn}"), f"C{turn % 7}")
+                desk.publish(TicketOpened(ticket_id=turn, client_id=f"C{turn % 7}", cost=Decimal(turn)), turn)
+            desk.wait_caught_up()
+
+    with desk.projecting():
+        for changed in (catalog(sums=True), catalog(with_city=True, ticket_list=True), catalog(tools=True)):
+            assert desk.deploy(changed, progress=progress).changed
+            desk.assert_sound()
+    assert len(desk.rows("client_overview")) == 7
+    desk.project()
+    desk.assert_sound()
+
+
+def test_deploys_under_constant_writes(desk: Mesh) -> None:
+    stopping, turn = threading.Event(), 100
+    reports: list[DeployReport] = []
+
+    def deploys() -> None:
+        some = [catalog(sums=True), catalog(with_city=True), catalog(ticket_list=True), catalog()]
+        reports.extend(desk.deploy(changed) for changed in some)
+        stopping.set()
+
+    with desk.projecting(), desk.projecting():
+        thread = threading.Thread(target=deploys, daemon=True)
+        thread.start()
+        while not stopping.is_set() and thread.is_alive():
+            say(desk, range(turn, turn + 5))
+            turn += 5
+            stopping.wait(0.01)
+        thread.join(60)
+        desk.wait_caught_up()
+    assert len(reports) == 4
+    assert all(proof.equal for report in reports for proof in report.proofs), reports
+    desk.assert_sound()
+
+
+def test_equal_rows_can_be_required(desk: Mesh) -> None:
+    report = desk.deploy(catalog(), rebuild=["desk.client"], require_equal=True)
+    assert changes(report) == {"desk.client": "rebuilt", "client_overview": "changed"}
+    assert [(proof.name, proof.rows, proof.equal) for proof in report.proofs] == [
+        ("desk.client", 5, True),
+        ("client_overview", 5, True),
+    ]
+    prune_all(desk)
+    desk.execute("UPDATE data.client_overview__2 SET tickets = 77 WHERE client_id = 'C1'")
+    before = relations(desk)
+    with pytest.raises(
+        DeployRefused, match="client_overview: 1 different, 0 missing, 0 unexpected, such as C1"
+    ):
+        desk.deploy(catalog(sums=True), require_equal=True)
+    assert relations(desk) == before
+    assert desk.query("SELECT DISTINCT state FROM mesh.versions") == [("live",)]
+    (proof,) = desk.deploy(catalog(sums=True)).proofs
+    assert (proof.different, proof.samples) == (1, [["C1"]])
+    desk.assert_sound()
+
+
+def test_contracts_of_two_versions_may_differ(desk: Mesh) -> None:
+    """The version that is kept up reads events by its own contracts, whatever the new ones say."""
+
+    class Saved(Event, type="desk.client.saved.v1"):
+        client_id: str
+        name: str
+        mail: str
+
+    class Mailed(Entity, service="desk", name="client"):
+        client_id: Key[str]
+        name: Col[str]
+        mail: Col[str]
+        folds = upsert(Saved), delete(ClientGone)
+
+    view = View("client_overview", Mailed, client_id=Mailed.client_id, name=Mailed.name, mail=Mailed.mail)
+    desk.deploy(Catalog.of(entities=[Mailed, Ticket], views=[view]))
+    assert desk.rows("client_overview") == {}, "none of the old events has what the new contract asks"
+    assert desk.outcomes("desk.events").dead_lettered == 20
+    desk.publish(Saved(client_id="C9", name="Nine", mail="nine@example.org"), "C9")
+    desk.publish(ClientSaved(client_id="C8", name="Eight"), "C8")
+    desk.project()
+    assert set(desk.rows("client_overview")) == {"C9"}
+    assert desk.outcomes("desk.events").dead_lettered == 21
+    desk.assert_sound()
+    rollback(desk.database_url)
+    assert {"C1", "C8", "C9"} <= set(desk.rows("client_overview"))
+    assert desk.outcomes("desk.events").dead_lettered == 0
+    desk.assert_sound()
