@@ -1,122 +1,214 @@
-"""Brings one entity version that is being built up to given offsets of the log, outside any group."""
+"""Builds the new entity versions of a deploy from the log: each topic is read once, for all that it feeds.
+
+History is read by several processes, partition by partition, and copied where that can be; then, in one process, what
+came meanwhile, batch by batch. A topic that nobody has read before is read for the lookup of workflows too, so
+its live checkpoints can begin where the build ends.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-from mesh_core.engine.errors import DeployRefused
-from mesh_core.engine.guard import topic_problem
-from mesh_core.engine.resilience import apply_resiliently
-from mesh_core.engine.transaction import Applier
-from mesh_core.log.interface import Consumer, Driver, TopicFacts
+import psycopg
+
+from mesh_core.engine.bulk import fill, finish
+from mesh_core.engine.errors import EngineError
+from mesh_core.engine.reading import Reader
+from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.transaction import Applier, transaction
+from mesh_core.log.interface import Driver
 from mesh_core.log.position import TopicPartition
+from mesh_core.model.builtin import MESH_TOPIC
+from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
-from mesh_core.store import checkpoints, versions
-from mesh_core.store.checkpoints import Checkpoint
+from mesh_core.store import checkpoints, lookups, versions
+from mesh_core.store.checkpoints import Advance, Counts
 from mesh_core.store.connections import connect
+from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.heaps import Heap
+from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
-STALL_SECONDS = 30.0
-"""How long a build waits for a record that must be in the log; others may be waiting for it meanwhile."""
+WORTH_A_PROCESS = 100_000
+"""Records for each further process: starting one takes about as long as reading so many."""
+
+
+class CannotBeCopied(EngineError):
+    """The history holds what Postgres refuses, so it has to be applied batch by batch."""
 
 
 @dataclass(frozen=True)
-class Builder:
-    """Replays the log into building entity versions. `contracts` are of all events of the topics that they read."""
+class Build:
+    """The entity versions `rows` that are built together. `contracts` are of all events of the topics they read.
+
+    `unread` are topics that nobody has read before; `serving` are the live versions, of which entries of workflows,
+    and the views that read these, are written from those topics. `copied` are the ids of versions whose tables have
+    no key yet.
+    """
 
     database_url: str
     driver: Driver
     contracts: Sequence[Contract]
+    rows: Sequence[VersionRow]
+    unread: frozenset[str]
+    serving: Sequence[VersionRow]
+    copied: frozenset[int]
+    processes: int
 
-    def check_history(
-        self,
-        row: VersionRow,
-        live: Mapping[TopicPartition, Checkpoint],
-        facts: Mapping[str, TopicFacts],
-    ) -> None:
-        """See that the log still has all that was applied live, from the first record on.
+    @property
+    def id(self) -> int:
+        """The build of its checkpoints."""
+        return min(row.id for row in self.rows)
 
-        Raises DeployRefused where it has not, LogUnavailable while Kafka is down.
+    @cached_property
+    def heaps(self) -> Mapping[int, Heap]:
+        """The tables that are copied to, by version id."""
+        return {
+            row.id: Heap(EntityVersion(row.id, EntityModel.from_json(row.declaration), row.relation))
+            for row in self.rows
+            if row.id in self.copied
+        }
+
+    def read_history(self, wanted: Mapping[TopicPartition, int]) -> None:
+        """Bring empty versions to `wanted`, with all processes. Raises DeployRefused, and psycopg errors.
+
+        What the mesh itself published comes first, for it has the decisions on the records of all others.
         """
-        there = [p for p in live if p.topic in facts and p.partition < facts[p.topic].partitions]
-        consumer = self.driver.consumer(None)
+        for own in (True, False):
+            some = {
+                partition: end for partition, end in wanted.items() if (partition.topic == MESH_TOPIC) == own
+            }
+            if some:
+                self._read(some)
+        with connect(self.database_url, "mesh build") as connection:
+            finish(connection, self.heaps.values())
+
+    def _read(self, wanted: Mapping[TopicPartition, int]) -> None:
+        total = sum(wanted.values())
+        processes = max(1, min(self.processes, len(wanted), total // WORTH_A_PROCESS))
         try:
-            starts, ends = consumer.beginning_offsets(there), consumer.end_offsets(there)
-        finally:
-            consumer.close()
-        for topic in sorted({partition.topic for partition in live}):
-            rows = [checkpoint for partition, checkpoint in live.items() if partition.topic == topic]
-            problem = topic_problem(topic, facts.get(topic), rows, starts, ends)
-            if problem is not None:
-                raise DeployRefused(
-                    f"{row.name} cannot be built: {problem}",
-                    remedy="Restore the topic, or start anew with mesh stack reset.",
-                )
-        cut = sorted((p, offset) for p, offset in starts.items() if offset > 0 and live[p].next_offset > 0)
-        if cut:
-            said = ", ".join(f"{partition} starts at {offset}" for partition, offset in cut)
-            raise DeployRefused(
-                f"{row.name} cannot be built: the log no longer has its beginning ({said}).",
-                remedy="Publish the missing history again into a new topic.",
-            )
+            if processes == 1:
+                work(self, wanted, os.getpid())
+            else:
+                # Spawned, not forked: Kafka clients do not survive a fork. This process works, too.
+                context = multiprocessing.get_context("spawn")
+                with ProcessPoolExecutor(processes - 1, context) as pool:
+                    others = [pool.submit(work, self, wanted, os.getpid()) for _ in range(processes - 1)]
+                    work(self, wanted, os.getpid())
+                    for other in others:
+                        other.result()
+        except (psycopg.Error, UnicodeEncodeError) as error:
+            if fault_of(error) != "data" or not self.copied:
+                raise
+            raise CannotBeCopied from error
 
-    def apply_up_to(self, row: VersionRow, wanted: Mapping[TopicPartition, int]) -> None:
-        """Apply records of the log until the checkpoints of the build are at `wanted`.
+    def catch_up(self, wanted: Mapping[TopicPartition, int]) -> None:
+        """Apply records batch by batch until the checkpoints are at exactly `wanted`."""
+        with connect(self.database_url, "mesh build") as connection:
+            topics = sorted({partition.topic for partition in wanted})
+            found = checkpoints.read(connection, topics, self.id)
+            for topic in topics:
+                behind = {
+                    partition: found[partition].next_offset
+                    for partition, offset in wanted.items()
+                    if partition.topic == topic and found[partition].next_offset < offset
+                }
+                if behind:
+                    self._consume(self._applier(connection, topic), behind, wanted)
 
-        Raises DeployRefused when the log does not go on giving them.
+    def settle(self) -> None:
+        """Carry out decisions on dead letters that were made after the build had met their records.
+
+        Those that it knew then were tried; once more changes nothing.
         """
         with connect(self.database_url, "mesh build") as connection:
-            plan = versions.plan_of(0, [row])
-            applier = Applier(connection, plan, {}, row.id, self.contracts)
-            standing = {p: c.next_offset for p, c in checkpoints.read(connection, row.topics, row.id).items()}
-            behind = {p: standing.get(p, 0) for p, offset in wanted.items() if standing.get(p, 0) < offset}
-            if not behind:
-                return
-            consumer = self.driver.consumer(None)
-            try:
-                consumer.assign(behind)
-                consume(consumer, applier, behind, wanted)
-            finally:
-                consumer.close()
+            for decision in lookups.decisions_on_held(connection, [row.id for row in self.rows]):
+                partition, _ = decision.letter
+                applier = self._applier(connection, partition.topic)
+                applier.prepare()
+                with transaction(connection) as cursor:
+                    locked = checkpoints.lock(cursor, {partition}, self.id)
+                    known = applier.known(cursor, [], locked, {})
+                    folding = applier.fold(cursor, applier.router, [], decision, known, locked)
+                    applier.write(cursor, [folding])
+                    counts = folding.counts.get(partition, Counts())
+                    advance = Advance(locked[partition].next_offset, counts)
+                    checkpoints.advance(cursor, {partition: advance}, self.id)
+
+    def _consume(
+        self, applier: Applier, standing: dict[TopicPartition, int], wanted: Mapping[TopicPartition, int]
+    ) -> None:
+        consumer = self.driver.consumer(None)
+        try:
+            reader = Reader(consumer, applier.router.intake)
+            reader.assign(standing)
+            while any(offset < wanted[partition] for partition, offset in standing.items()):
+                standing.update(apply_resiliently(applier, reader.batches(standing, wanted)).positions)
+        finally:
+            consumer.close()
+
+    def history_of(self, connection: psycopg.Connection, partition: TopicPartition, wanted: int) -> None:
+        """Bring one partition from its beginning to `wanted`."""
+        begin = checkpoints.read(connection, [partition.topic], self.id)[partition].next_offset
+        applier = self._applier(connection, partition.topic)
+        heaps = {id_: heap for id_, heap in self.heaps.items() if id_ in applier.plan.entities}
+        if not heaps:
+            self._consume(applier, {partition: begin}, {partition: wanted})
+            return
+        consumer = self.driver.consumer(None)
+        try:
+            reader = Reader(consumer, applier.router.intake)
+            reader.assign({partition: begin})
+            applier.prepare()
+            fill(applier, heaps, reader, partition, begin, wanted)
+        finally:
+            consumer.close()
+
+    def _applier(self, connection: psycopg.Connection, topic: str) -> Applier:
+        """What applies the records of a topic to all that it feeds."""
+        mine = [row for row in self.rows if topic in row.topics]
+        also: list[VersionRow] = []
+        if topic in self.unread and all(row.name != ENTRY for row in mine):
+            views = [row for row in self.serving if row.kind == "view" and ENTRY in row.reads]
+            read = {id_ for row in views for id_ in row.reads.values()}
+            entries = [
+                row for row in self.serving if row.kind == "entity" and (row.name == ENTRY or row.id in read)
+            ]
+            also = [*entries, *views]
+        plan = replace(versions.plan_of(0, [*mine, *also]), counted=frozenset(row.id for row in mine))
+        return Applier(connection, plan, {}, self.id, self.contracts, topic in self.unread)
 
 
-def consume(
-    consumer: Consumer,
-    applier: Applier,
-    standing: dict[TopicPartition, int],
-    wanted: Mapping[TopicPartition, int],
-) -> None:
-    """Apply what the consumer reads from `standing` on, up to exactly `wanted`.
-
-    Raises DeployRefused after STALL_SECONDS without any progress.
-    """
-    deadline = time.monotonic() + STALL_SECONDS
-    while any(offset < wanted[partition] for partition, offset in standing.items()):
-        batches = []
-        for chunk in consumer.poll(20_000, 1.0):
-            partition = chunk.partition
-            if standing[partition] >= wanted[partition]:
-                continue
-            batch = applier.router.intake.batch(chunk, standing[partition])
-            if chunk.next_offset > wanted[partition]:
-                count = sum(offset < wanted[partition] for offset in chunk.offsets)
-                batch = batch.part(0, count) if count < len(chunk.offsets) else batch
-                batch.chunk.next_offset = wanted[partition]
-            batches.append(batch)
-        if batches:
-            standing.update(apply_resiliently(applier, batches).positions)
-            deadline = time.monotonic() + STALL_SECONDS
-        elif time.monotonic() > deadline:
-            raise DeployRefused(
-                f"The log gave nothing for {STALL_SECONDS:g} s, though records are missing: "
-                f"{', '.join(_missing(standing, wanted))}. {consumer.last_error or ''}".strip(),
-                remedy="See that Kafka is well, then deploy again; what serves is untouched.",
-            )
+def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> None:
+    """Take one partition after another that nobody has taken, the longest first, and read its history."""
+    if os.getpid() != parent:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with connect(build.database_url, "mesh build") as connection:
+        for partition in _claims(connection, build.id, wanted):
+            build.history_of(connection, partition, wanted[partition])
 
 
-def _missing(standing: Mapping[TopicPartition, int], wanted: Mapping[TopicPartition, int]) -> Iterable[str]:
-    for partition, offset in sorted(standing.items()):
-        if offset < wanted[partition]:
-            yield f"{partition} is at {offset} of {wanted[partition]}"
+def _claims(
+    connection: psycopg.Connection, build: int, wanted: Mapping[TopicPartition, int]
+) -> Iterator[TopicPartition]:
+    for partition in sorted(wanted, key=lambda partition: (-wanted[partition], partition)):
+        taken = connection.execute(
+            'UPDATE mesh.checkpoints SET fence = 1 WHERE build = %s AND topic = %s AND "partition" = %s AND fence = 0',
+            (build, partition.topic, partition.partition),
+        )
+        if taken.rowcount == 1:
+            yield partition
+
+
+def _end_with(parent: int) -> None:
+    """Whoever deploys may be killed; then nobody waits for this process."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -14,30 +14,45 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psycopg
 
-from mesh_core.engine.building import Builder
-from mesh_core.engine.deploy_report import DeployReport, Progress, Step, Topics, make_topics
+from mesh_core.engine.building import Build, CannotBeCopied
+from mesh_core.engine.bulk import can_be_copied
+from mesh_core.engine.deploy_report import (
+    AS_DECLARED,
+    DeployReport,
+    Progress,
+    Step,
+    Topics,
+    Wishes,
+    make_topics,
+)
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.filling import Snapshot, drain, drain_rest
+from mesh_core.engine.history import History, history
 from mesh_core.engine.planning import DeployPlan, Planned, plan
+from mesh_core.engine.progress import watched
 from mesh_core.engine.proving import prove
 from mesh_core.engine.pruning import drop_orphans, prunable, prune, unregister
-from mesh_core.engine.recounting import missed_decision
+from mesh_core.engine.recounting import recount
 from mesh_core.engine.swapping import Swap, alone, barrier
 from mesh_core.log.interface import Driver, TopicFacts
+from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
 from mesh_core.model.view import ViewModel
-from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store import checkpoints, deploys, tables, versions
 from mesh_core.store.connections import connect
+from mesh_core.store.deploys import Record
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
+
+CATCH_UP_ROUNDS = 3
 
 
 def deploy(
@@ -46,14 +61,12 @@ def deploy(
     driver: Driver,
     topics: Topics,
     progress: Progress = lambda line: None,
-    *,
-    rebuild: Collection[str] = (),
-    require_equal: bool = False,
+    wishes: Wishes = AS_DECLARED,
 ) -> DeployReport:
-    """Build and swap what differs from `catalog`, and what `rebuild` names. What it no longer has is left as it is.
+    """Build and swap what differs from `catalog`, and what is wished. What it no longer has is left as it is.
 
     Raises DeployRefused when the log cannot give the history that a build needs, or when new and live rows differ
-    though `require_equal`; what serves is untouched.
+    though they must not; what serves is untouched.
     """
     report = DeployReport()
     with connect(database_url, "mesh deploy") as connection, closing(driver.admin()) as admin:
@@ -65,17 +78,33 @@ def deploy(
         facts = make_topics(admin, catalog, topics, also, report)
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
-        known = _contracts(catalog, rows)
+        changes = plan(catalog, rows, wishes.rebuild)
+        record = deploys.begin(connection, changes.to_json())
         deployment = Deployment(
-            connection, database_url, Builder(database_url, driver, known), catalog, facts,
-            sorted({*catalog.topics, MESH_TOPIC, *also}), plan(catalog, rows, rebuild), report, progress, require_equal,
-        )  # fmt: skip
+            connection,
+            database_url,
+            Sources(driver, _contracts(catalog, rows)),
+            catalog,
+            facts,
+            sorted({*catalog.topics, MESH_TOPIC, *also}),
+            changes,
+            report,
+            progress,
+            wishes,
+            record,
+            [row for row in rows if row.state == "live"],
+        )
         try:
             deployment.run()
-        except BaseException:
+            record.end("done", [asdict(proof) for proof in report.proofs])
+        except BaseException as error:
             if not (connection.closed or connection.broken):
                 unregister(connection, interrupted(connection))
                 drop_orphans(connection)
+                state = "refused" if isinstance(error, DeployRefused) else "failed"
+                record.end(
+                    state, [asdict(proof) for proof in report.proofs], f"{type(error).__name__}: {error}"
+                )
             raise
     return report
 
@@ -86,13 +115,21 @@ def interrupted(connection: psycopg.Connection[Any]) -> list[VersionRow]:
     return [row for row in versions.version_rows(connection) if row.state in unfinished]
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Where history comes from, and the contracts of all that may be in it."""
+
+    driver: Driver
+    contracts: Sequence[Contract]
+
+
 @dataclass
 class Deployment:
     """One deploy, under the deploy lock."""
 
     connection: psycopg.Connection[Any]
     database_url: str
-    builder: Builder
+    builds: Sources
     catalog: Catalog
     facts: Mapping[str, TopicFacts]
     entry_topics: Sequence[str]
@@ -100,7 +137,13 @@ class Deployment:
     plan: DeployPlan
     report: DeployReport
     progress: Progress
-    require_equal: bool
+    wishes: Wishes
+    record: Record
+    serving: Sequence[VersionRow] = ()
+    """What is live when the deploy begins."""
+    unread: frozenset[str] = frozenset()
+    """Topics of new entities that nobody has read before."""
+    build: Build | None = None
     fresh: dict[str, VersionRow] = field(default_factory=dict)
     """New entity versions by name."""
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -128,14 +171,73 @@ class Deployment:
     # ---- entities
 
     def _build_entities(self) -> None:
-        for step in self.plan.steps:
-            if step.kind == "entity" and step.built:
-                self.fresh[step.name] = self._register_entity(self.catalog.entities[step.name])
-        for row in self.fresh.values():
-            self._replay(row)
+        names = [step.name for step in self.plan.steps if step.kind == "entity" and step.built]
+        if not names:
+            return
+        topics = {topic for name in names for topic in self._topics_of(name)}
+        live = checkpoints.read(self.connection, topics)
+        read = set(versions.live_plan(self.connection).topics)
+        self.unread = frozenset(
+            topic
+            for topic in topics - read
+            if all(row.next_offset == 0 for at, row in live.items() if at.topic == topic)
+        )
+        self.progress(f"replaying {', '.join(names)} from {', '.join(sorted(topics))}")
+        found = history(
+            self.builds.driver, live, self.facts, self.unread, accept_truncated=self.wishes.accept_truncated
+        )
+        self._read(names, found, copying=True)
+        self._catch_up()
 
-    def _register_entity(self, model: EntityModel) -> VersionRow:
-        topics = self.entry_topics if model.name == ENTRY else [model.topic]
+    def _topics_of(self, name: str) -> Sequence[str]:
+        return self.entry_topics if name == ENTRY else [self.catalog.entities[name].topic]
+
+    def _read(self, names: Sequence[str], found: History, *, copying: bool) -> None:
+        """Make the tables of new entity versions, and fill them with history."""
+        copied = [
+            name
+            for name in names
+            if copying and can_be_copied(self.catalog.entities[name]) and self._has_history(name, found)
+        ]
+        for name in names:
+            self.fresh[name] = self._register_entity(self.catalog.entities[name], keyed=name not in copied)
+        rows = list(self.fresh.values())
+        build = Build(
+            self.database_url,
+            self.builds.driver,
+            self.builds.contracts,
+            rows,
+            self.unread,
+            self.serving,
+            frozenset(self.fresh[name].id for name in copied),
+            self.wishes.processes,
+        )
+        self.build = build
+        with self.connection.transaction():
+            for heap in build.heaps.values():
+                heap.create(self.connection)
+            topics = {topic for row in rows for topic in row.topics}
+            there = [self.facts[topic] for topic in topics if topic in self.facts]
+            checkpoints.ensure(self.connection, there, build.id)
+            checkpoints.begin(self.connection, found.begins, build.id)
+        for row in rows:
+            self.record.build(row, found.total)
+        ids = [row.id for row in rows]
+        try:
+            with watched(self.database_url, self.record, ids, sorted(topics), found.total, self.progress):
+                build.read_history(found.wanted)
+        except CannotBeCopied:
+            self.progress("reading again, batch by batch: Postgres refuses some record")
+            unregister(self.connection, rows)
+            drop_orphans(self.connection)
+            self._read(names, found, copying=False)
+            return
+        self.record.done(ids, found.total, finished=True)
+
+    def _has_history(self, name: str, found: History) -> bool:
+        return any(partition.topic in self._topics_of(name) for partition in found.wanted)
+
+    def _register_entity(self, model: EntityModel, *, keyed: bool) -> VersionRow:
         with self.connection.transaction():
             row = versions.insert_version(
                 self.connection,
@@ -145,39 +247,36 @@ class Deployment:
                 fingerprint=self.catalog.fingerprint(model.name),
                 declaration=model.to_json(),
                 reads={},
-                topics=topics,
+                topics=self._topics_of(model.name),
             )
-            tables.create_entity_table(self.connection, model, row.relation)
-            there = [self.facts[topic] for topic in topics if topic in self.facts]
-            checkpoints.ensure(self.connection, there, row.id)
+            tables.create_entity_table(self.connection, model, row.relation, keyed=keyed)
         return row
 
-    def _replay(self, row: VersionRow) -> None:
-        """Bring a building entity close to the live checkpoints. A topic nobody consumed yet needs nothing."""
-        live = checkpoints.read(self.connection, row.topics)
-        wanted = {p: checkpoint.next_offset for p, checkpoint in live.items() if checkpoint.next_offset > 0}
-        if wanted:
-            topics = {partition.topic for partition in wanted}
-            read = {
-                partition: checkpoint for partition, checkpoint in live.items() if partition.topic in topics
-            }
-            self.builder.check_history(row, read, self.facts)
-            self.progress(f"replaying {row.name} from {', '.join(row.topics)}")
-            self.builder.apply_up_to(row, wanted)
+    def _behind(self) -> dict[TopicPartition, int]:
+        """Where the live checkpoints are, of topics that somebody reads."""
+        assert self.build is not None
+        topics = {topic for row in self.build.rows for topic in row.topics} - self.unread
+        found = checkpoints.read(self.connection, topics)
+        return {partition: row.next_offset for partition, row in found.items() if row.next_offset > 0}
 
-    def _join(self, row: VersionRow) -> None:
+    def _catch_up(self) -> None:
+        """Come so close that little is left to do under the barrier."""
+        assert self.build is not None
+        self.progress("catching up")
+        for _ in range(CATCH_UP_ROUNDS):
+            self.build.catch_up(self._behind())
+
+    def _join(self) -> None:
         """Under the barrier: apply up to exactly the live checkpoints; projectors go on from there."""
-        wanted = {
-            partition: checkpoint.next_offset
-            for partition, checkpoint in checkpoints.read(self.connection, row.topics).items()
-        }
-        self.builder.apply_up_to(row, wanted)
-        if missed_decision(self.connection, row.id):
-            raise DeployRefused(
-                f"A dead letter was decided while {row.name} was being built, after its record had been passed.",
-                remedy="Deploy again; what serves is untouched.",
-            )
-        self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (row.id,))
+        if self.build is None:
+            return
+        self.build.catch_up(self._behind())
+        self.build.settle()
+        served = {row.name: row.id for row in self.serving if row.kind == "entity"}
+        checkpoints.take_from_build(self.connection, self.unread, self.build.id)
+        arriving = [(None, row.id) for row in self.build.rows if row.name not in served]
+        recount(self.connection, arriving, list(served.values()), self.unread)
+        self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (self.build.id,))
 
     # ---- views
 
@@ -193,8 +292,7 @@ class Deployment:
         def join() -> None:
             while snapshot:  # of an attempt before
                 snapshot.pop().close()
-            for row in self.fresh.values():
-                self._join(row)
+            self._join()
             versions.set_state(self.connection, [row.id for row in self.fresh.values()], "joined")
             versions.set_state(self.connection, [row.id for row in views], "queued")
             snapshot.append(Snapshot(self.database_url))
@@ -211,6 +309,8 @@ class Deployment:
             for open_ in snapshot:
                 open_.close()
         if views:
+            for view in views:
+                self.record.done([view.id], self.counts[view.name], finished=True)
             self._drain()
         return views
 
@@ -244,6 +344,7 @@ class Deployment:
                 topics=sorted({topic for entity in model.entities for topic in entities[entity].topics}),
             )
             tables.create_view_table(self.connection, model, row.relation)
+            self.record.build(row, None)
         return row
 
     def _drain(self) -> None:
@@ -272,7 +373,7 @@ class Deployment:
             self.progress("comparing with what serves")
         self.report.proofs += prove(self.database_url, pairs)
         differing = [proof for proof in self.report.proofs if not proof.equal]
-        if differing and self.require_equal:
+        if differing and self.wishes.require_equal:
             said = "; ".join(
                 f"{proof.name}: {proof.different} different, {proof.missing} missing, {proof.unexpected} unexpected, "
                 f"such as {', '.join('/'.join(map(str, key)) for key in proof.samples[:3])}"
@@ -337,4 +438,4 @@ def _contracts(catalog: Catalog, rows: Sequence[VersionRow]) -> list[Contract]:
     return [*left, *catalog.contracts.values()]
 
 
-__all__ = ["DeployReport", "Deployment", "Step", "Topics", "deploy"]
+__all__ = ["DeployReport", "Deployment", "Step", "Topics", "Wishes", "deploy"]

@@ -48,6 +48,23 @@ class Topics:
     replication: int
 
 
+@dataclass(frozen=True)
+class Wishes:
+    """What whoever deploys asks for.
+
+    `rebuild` names what is built though it is unchanged. `require_equal`: no swap if new rows differ from those that
+    serve. `accept_truncated`: build from a log that has lost its beginning. `processes` may read history at once.
+    """
+
+    rebuild: Collection[str] = ()
+    require_equal: bool = False
+    accept_truncated: bool = False
+    processes: int = 1
+
+
+AS_DECLARED = Wishes()
+
+
 def make_topics(
     admin: Admin, catalog: Catalog, topics: Topics, also: Collection[str], report: DeployReport
 ) -> dict[str, TopicFacts]:

@@ -6,7 +6,7 @@ they are split into batches.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,7 +35,7 @@ class Known:
 
     held: Held
     topic_ids: Mapping[str, str]
-    decisions: Mapping[Place, Sequence[Decision]]
+    decisions: dict[Place, list[Decision]]
     """In the order in which they were made."""
     sequences: dict[tuple[int, str], int]
     recent: RecentIds

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
@@ -48,6 +48,19 @@ class DeployPlan:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "by_name", {(step.kind, step.name): step for step in self.steps})
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """The steps as plain data, for the record."""
+        return [
+            {
+                "kind": step.kind,
+                "name": step.name,
+                "change": step.change,
+                "details": list(step.details),
+                "live": step.live.relation if step.live else None,
+            }
+            for step in self.steps
+        ]
 
     @property
     def changes(self) -> bool:

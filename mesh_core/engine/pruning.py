@@ -57,9 +57,9 @@ def orphans(connection: psycopg.Connection[Any]) -> list[str]:
     """Tables of versions that nobody knows of: what was interrupted or could not be dropped left them."""
     rows = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r' AND relname NOT IN "
-        "(SELECT relation FROM mesh.versions UNION ALL SELECT %s || relation FROM mesh.versions "
-        "WHERE state IN ('building', 'queued', 'joined')) ORDER BY relname",
-        (DATA, tables.queue_name("")),
+        "(SELECT relation FROM mesh.versions UNION ALL SELECT prefix || relation FROM mesh.versions, "
+        "unnest(%s::text[]) AS prefix WHERE state IN ('building', 'queued', 'joined')) ORDER BY relname",
+        (DATA, [tables.queue_name(""), tables.bulk_name("")]),
     ).fetchall()
     return [name for (name,) in rows]
 

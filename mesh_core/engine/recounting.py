@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -15,25 +15,16 @@ from mesh_core.store.checkpoints import Advance, Counts
 from mesh_core.store.held import Place
 
 
-def missed_decision(connection: psycopg.Connection[Any], new: int) -> bool:
-    """Whether a build holds a dead letter that it would not, had it known of all decisions."""
-    found = connection.execute(
-        "SELECT FROM mesh.held_events AS held, LATERAL (SELECT action, value FROM mesh.decisions AS decided "
-        "WHERE decided.topic = held.topic AND decided.topic_id = held.topic_id "
-        'AND decided.partition = held.partition AND decided."offset" = held."offset" AND action <> \'retry\' '
-        "ORDER BY decided_offset DESC LIMIT 1) AS last WHERE version_id = %s AND status = 'dead' "
-        "AND (action = 'discard' OR held.edited IS DISTINCT FROM last.value) LIMIT 1",
-        (new,),
-    )
-    return found.fetchone() is not None
-
-
 def recount(
-    connection: psycopg.Connection[Any], replaced: Collection[tuple[int | None, int]], live: Collection[int]
+    connection: psycopg.Connection[Any],
+    replaced: Sequence[tuple[int | None, int]],
+    live: Collection[int],
+    unread: Collection[str] = (),
 ) -> None:
     """Count the records that an old or a new version holds as they are held from now on.
 
-    `replaced` are (old version id or None, new one); `live` are the versions that serve until now. What a version that does
+    `replaced` are (old version id or None, new one); `live` are the versions that counted until now. Topics that were
+    `unread` are counted by the build itself. What a version that does
     not hold a record came to is not known any more: it is taken for applied, as long as any are counted so.
     """
     successors = {old: new for old, new in replaced if old is not None}
@@ -41,8 +32,8 @@ def recount(
     rows = connection.execute(
         'SELECT topic, "partition", "offset", version_id, status, otherwise, counted FROM mesh.held_events '
         'WHERE (topic, "partition", "offset") IN (SELECT topic, "partition", "offset" FROM mesh.held_events '
-        'WHERE version_id = ANY(%s)) AND version_id = ANY(%s) ORDER BY topic, "partition", "offset"',
-        ([*successors, *arriving], [*live, *arriving]),
+        'WHERE version_id = ANY(%s)) AND version_id = ANY(%s) AND topic <> ALL(%s) ORDER BY topic, "partition", "offset"',
+        ([*successors, *arriving], [*live, *arriving], list(unread)),
     ).fetchall()
     applied: dict[TopicPartition, int] = {
         TopicPartition(topic, partition): count

@@ -20,8 +20,11 @@ class EntityRows:
     """Folds events in order; what comes out is staged and written once a key.
 
     `present` has the partition of every key (or record key, for `each` entities) whose row was there before the
-    batch. It is looked up beforehand for keys that any event patches or deletes; upserts need not know.
+    batch. It is looked up beforehand for keys that any event patches or deletes, unless that is `blind`; upserts need
+    not know.
     """
+
+    blind = False
 
     def __init__(self, version: EntityVersion) -> None:
         self.version = version

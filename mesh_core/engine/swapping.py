@@ -91,7 +91,8 @@ class Swap:
             (row.kind, row.name): row for row in versions.version_rows(self.connection) if row.state == "live"
         }
         pairs = [(live.get((row.kind, row.name)), row) for row in self.rows]
-        counting = [(old.id if old else None, new.id) for old, new in pairs if new.kind == "entity"]
+        # What had nothing to replace has been counted since it joined.
+        counting = [(old.id, new.id) for old, new in pairs if new.kind == "entity" and old is not None]
         recount(self.connection, counting, [row.id for row in live.values()])
         versions.set_state(self.connection, [old.id for old, _ in pairs if old], "previous")
         versions.set_state(self.connection, [new.id for _, new in pairs], "live")

@@ -33,6 +33,7 @@ from mesh_core.store import checkpoints, held, lookups, versions
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
 from mesh_core.store.entity_writes import Shape
 from mesh_core.store.errors import Fenced
+from mesh_core.store.held import Place
 from mesh_core.store.lookups import Decision
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
@@ -53,6 +54,7 @@ class Applier:
     `fences` are those that this projector took its partitions over with. `build` tells whose checkpoints move.
     Batches are decoded by `router`, which has the versions that serve; `others` have versions that know other contracts
     of the same events, and decode anew. `contracts` are known besides those that the versions fold.
+    A build is `indexing` events of workflows, and decisions, where nobody has read its topics before.
     """
 
     connection: psycopg.Connection[Any]
@@ -60,6 +62,7 @@ class Applier:
     fences: Mapping[TopicPartition, int]
     build: int = LIVE
     contracts: Iterable[Contract] = BUILT_IN
+    indexing: bool = False
     router: Router = field(init=False)
     others: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
@@ -81,7 +84,7 @@ class Applier:
         """
         if not self._prepared:
             self.prepare()
-        with _transaction(self.connection) as cursor:
+        with transaction(self.connection) as cursor:
             return self._apply(cursor, batches, refused or {})
 
     def _apply(self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused) -> Applied:
@@ -93,21 +96,16 @@ class Applier:
         if self.build == LIVE and versions.generation(cursor) != self.plan.generation:
             raise PlanChanged
         with stage("fold"):
-            known = self._known(cursor, batches, locked, refused)
-            folding = self._fold(cursor, self.router, batches, decision, known, locked)
+            known = self.known(cursor, batches, locked, refused)
+            folding = self.fold(cursor, self.router, batches, decision, known, locked)
             foldings = [folding]
             for router in self.others:
                 topics = router.intake.decoders
                 again = [
                     router.intake.batch(b.chunk, b.start) for b in batches if b.partition.topic in topics
                 ]
-                foldings.append(self._fold(cursor, router, again, decision, known, locked))
-        written = self._write_entities(cursor, foldings)
-        with stage("views"):
-            self._refresh_views(cursor, written)
-        known.held.write(cursor)
-        for each in foldings:
-            self._write_rest(cursor, each)
+                foldings.append(self.fold(cursor, router, again, decision, known, locked))
+        self.write(cursor, foldings)
         advances = {batch.partition: self._advance(batch, folding.counts) for batch in batches}
         for partition in targets:
             if partition not in advances and partition in folding.counts:
@@ -128,27 +126,43 @@ class Applier:
                     remedy="Another projector goes on with it; this one must let go.",
                 )
 
-    def _known(
+    def known(
         self,
         cursor: psycopg.Cursor[Any],
         batches: Sequence[Batch],
         locked: Mapping[TopicPartition, Checkpoint],
         refused: Refused,
     ) -> Known:
-        ranges = {
-            batch.partition: (locked[batch.partition].topic_id, batch.start, batch.chunk.next_offset)
-            for batch in batches
-        }
+        """What is held and decided of these batches; the checkpoints must be locked."""
         return Known(
             held.load(cursor, list(locked), list(self.plan.entities)),
             {partition.topic: row.topic_id for partition, row in locked.items()},
-            lookups.decisions_within(cursor, ranges),
+            self.decisions(cursor, batches, locked),
             {},
             {},
             refused,
         )
 
-    def _fold(
+    @staticmethod
+    def decisions(
+        cursor: psycopg.Cursor[Any], batches: Sequence[Batch], locked: Mapping[TopicPartition, Checkpoint]
+    ) -> dict[Place, list[Decision]]:
+        """Decisions on records of these batches."""
+        ranges = {
+            batch.partition: (locked[batch.partition].topic_id, batch.start, batch.chunk.next_offset)
+            for batch in batches
+        }
+        return lookups.decisions_within(cursor, ranges)
+
+    @staticmethod
+    def look_up(
+        cursor: psycopg.Cursor[Any], folding: Folding, batches: Sequence[Batch], also: Sequence[Group] = ()
+    ) -> None:
+        """Look up what folding these batches, and the events in `also`, needs to know."""
+        groups: list[Group] = [(batch.partition, batch.chunk.keys, batch.items) for batch in batches]
+        look_up(cursor, folding, [*groups, *_edits(folding.router, batches, folding.known), *also])
+
+    def fold(
         self,
         cursor: psycopg.Cursor[Any],
         router: Router,
@@ -157,16 +171,25 @@ class Applier:
         known: Known,
         locked: Mapping[TopicPartition, Checkpoint],
     ) -> Folding:
+        """Fold batches, and carry a decision out, for the versions of one router."""
         release = Release(router, self.plan.counted, decision)
         release.load(self.connection, locked)
         folding = Folding(router, known, self.plan.counted)
-        groups: list[Group] = [(batch.partition, batch.chunk.keys, batch.items) for batch in batches]
-        look_up(cursor, folding, [*groups, *_edits(router, batches, known), *release.items()])
+        self.look_up(cursor, folding, batches, release.items())
         for batch in sorted(batches, key=lambda batch: batch.partition):
             folding.fold(batch)
         if release.lines:
             release.fold(folding)
         return folding
+
+    def write(self, cursor: psycopg.Cursor[Any], foldings: Sequence[Folding]) -> None:
+        """Write all that was folded, but for the checkpoints. The foldings share what was known."""
+        written = self._write_entities(cursor, foldings)
+        with stage("views"):
+            self._refresh_views(cursor, written)
+        foldings[0].known.held.write(cursor)
+        for folding in foldings:
+            self._write_rest(cursor, folding)
 
     def _write_entities(self, cursor: psycopg.Cursor[Any], foldings: Sequence[Folding]) -> set[int]:
         """Ids of the entity versions that had anything written."""
@@ -203,7 +226,7 @@ class Applier:
                     view.refresh(cursor, written)
 
     def _write_rest(self, cursor: psycopg.Cursor[Any], folding: Folding) -> None:
-        if folding.index and self.build == LIVE:
+        if folding.index and (self.build == LIVE or self.indexing):
             lookups.write_event_index(cursor, folding.index)
         if folding.sequences:
             lookups.write_sequences(cursor, folding.sequences)
@@ -220,7 +243,7 @@ class Applier:
                 at = (id_, partition)
                 kept[at] = max(kept.get(at, 0), offset - (windows[id_] or 0))
             lookups.write_recent_ids(cursor, folding.recent, kept)
-        if self.build == LIVE and folding.router is self.router:
+        if (self.build == LIVE or self.indexing) and folding.router is self.router:
             for decision in folding.decided:
                 lookups.write_decision(cursor, decision)
 
@@ -239,7 +262,7 @@ class Applier:
 
 
 @contextmanager
-def _transaction(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[Any]]:
+def transaction(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[Any]]:
     """BEGIN, and COMMIT as a stage of its own; ROLLBACK if anything is raised."""
     with connection.cursor() as cursor:
         cursor.execute("BEGIN")

@@ -58,6 +58,27 @@ def ensure(connection: psycopg.Connection[Any], facts: Iterable[TopicFacts], bui
             )
 
 
+def begin(connection: psycopg.Connection[Any], begins: Mapping[TopicPartition, int], build: int) -> None:
+    """Let a build begin where the log does."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            'UPDATE mesh.checkpoints SET next_offset = %s WHERE build = %s AND topic = %s AND "partition" = %s',
+            [(offset, build, at.topic, at.partition) for at, offset in begins.items() if offset > 0],
+        )
+
+
+def take_from_build(connection: psycopg.Connection[Any], topics: Collection[str], build: int) -> None:
+    """Let the live checkpoints of topics that nobody has read begin where a build has come to. They must be locked."""
+    columns = ("next_offset", "consumed", "applied", "ignored", "dead_lettered", "parked", "event_time")
+    changes = ", ".join(f"{name} = built.{name}" for name in columns)
+    connection.execute(
+        f"UPDATE mesh.checkpoints AS live SET {changes} FROM mesh.checkpoints AS built WHERE live.build = %s "
+        "AND built.build = %s AND (built.topic, built.partition) = (live.topic, live.partition) "
+        "AND live.topic = ANY(%s) AND live.next_offset = 0",
+        (LIVE, build, list(topics)),
+    )
+
+
 def read(
     connection: psycopg.Connection[Any], topics: Collection[str], build: int = LIVE
 ) -> dict[TopicPartition, Checkpoint]:

@@ -6,6 +6,7 @@ from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    ForeignKey,
     Identity,
     Index,
     Integer,
@@ -160,4 +161,32 @@ recent_ids = Table(
     Column("offset", BigInteger, nullable=False),
     Index("recent_ids_by_offset", "version_id", "topic", "partition", "offset"),
     comment="Event ids within the window that an add declares.",
+)
+
+deploys = Table(
+    "deploys",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("state", Text, nullable=False, comment="running, done, refused, failed or interrupted"),
+    Column("plan", JSONB, nullable=False),
+    Column("proofs", JSONB, nullable=False, server_default=text("'[]'")),
+    Column("detail", Text),
+    Column("started_at", _time, nullable=False, server_default=_now),
+    Column("finished_at", _time),
+    comment="What every deploy meant to do, what it proved, and how it ended.",
+)
+
+builds = Table(
+    "builds",
+    metadata,
+    Column("version_id", Integer, primary_key=True, autoincrement=False),
+    Column("deploy_id", Integer, ForeignKey("mesh.deploys.id", ondelete="CASCADE"), nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("done", BigInteger, nullable=False, server_default=text("0")),
+    Column("total", BigInteger),
+    Column("started_at", _time, nullable=False, server_default=_now),
+    Column("updated_at", _time, nullable=False, server_default=_now),
+    Column("finished_at", _time),
+    comment="How far the filling of a version is: events read, or rows of a view.",
 )

@@ -181,3 +181,15 @@ def decisions_within(
         decision = Decision(*row)
         found.setdefault(decision.letter, []).append(decision)
     return found
+
+
+def decisions_on_held(connection: psycopg.Connection[Any], versions: Collection[int]) -> list[Decision]:
+    """Decisions on what these versions hold as dead letters, in the order in which they were made."""
+    rows = connection.execute(
+        'SELECT d.topic, d.topic_id, d."partition", d."offset", d.action, d.value, d.decided_at, d.decided_offset '
+        "FROM mesh.decisions d WHERE d.action <> 'retry' AND EXISTS (SELECT FROM mesh.held_events h "
+        "WHERE h.version_id = ANY(%s) AND h.status = 'dead' AND (h.topic, h.topic_id, h.partition, h.offset) = "
+        '(d.topic, d.topic_id, d.partition, d.offset)) ORDER BY d.decided_offset, d.topic, d.partition, d."offset"',
+        (list(versions),),
+    ).fetchall()
+    return [Decision(*row) for row in rows]

@@ -41,6 +41,11 @@ def queue_name(relation: str) -> str:
     return f"queue_{relation}"
 
 
+def bulk_name(relation: str) -> str:
+    """The table of windows of an entity's table that is filled in bulk."""
+    return f"bulk_{relation}"
+
+
 def literal(value: object) -> str:
     """A declared constant as SQL."""
     return sql.Literal(value).as_string(None)
@@ -51,14 +56,18 @@ def column_sql(kind: ColumnType) -> str:
     return f'{kind.sql} COLLATE "C"' if kind.kind == "text" else kind.sql
 
 
-def create_entity_table(connection: psycopg.Connection, model: EntityModel, relation: str) -> None:
-    """The empty table of an entity version. `_partition` remembers which partition writes the row."""
+def create_entity_table(
+    connection: psycopg.Connection, model: EntityModel, relation: str, *, keyed: bool = True
+) -> None:
+    """The empty table of an entity version, with its key or without. `_partition` is whoever writes the row."""
     lines = []
     for column in model.columns:
         default = "" if column.default is None else f" DEFAULT {literal(column.default)}"
         null = "" if column.type.nullable else " NOT NULL"
         lines.append(f"{quote(column.name)} {column_sql(column.type)}{default}{null}")
-    lines += ["_partition integer NOT NULL", f"PRIMARY KEY ({columns_sql(model.key)})"]
+    lines.append("_partition integer NOT NULL")
+    if keyed:
+        lines.append(f"PRIMARY KEY ({columns_sql(model.key)})")
     connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
     if model.name == ENTRY:
         connection.execute(f"CREATE INDEX ON {physical(relation)} (service, entity, key)")
@@ -136,7 +145,8 @@ def analyze_once(cursor: psycopg.Cursor[Any], relation: str) -> None:
 def drop_version(connection: psycopg.Connection, relation: str) -> None:
     """Drop a version's table and its SQL view. Raises psycopg errors when others depend on them."""
     connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(relation)}")
-    connection.execute(f"DROP TABLE IF EXISTS {physical(relation)}, {physical(queue_name(relation))}")
+    for name in (relation, queue_name(relation), bulk_name(relation)):
+        connection.execute(f"DROP TABLE IF EXISTS {physical(name)}")
 
 
 def temporary_table(name: str, columns: Iterable[str]) -> Iterator[str]:

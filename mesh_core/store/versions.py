@@ -49,20 +49,17 @@ is whole and kept up, but does not serve yet; `live` serves; `previous` did, and
 class Plan:
     """What a projector keeps up: versions with their statements, as of one generation of the catalog.
 
-    `live` are the ids of those that serve. `queued` are views that are being filled: of them only the touched root keys
-    are noted.
+    `live` are the ids of those that serve. `counted` are the entity versions whose outcomes a record counts under: what
+    serves, or what has joined where nothing serves yet. `queued` are views that are being filled: of them only the
+    touched root keys are noted.
     """
 
     generation: int
     entities: Mapping[int, EntityVersion]
     views: Sequence[ViewVersion]
     live: frozenset[int]
+    counted: frozenset[int]
     queued: Sequence[ViewVersion] = ()
-
-    @cached_property
-    def counted(self) -> frozenset[int]:
-        """Entity versions whose outcomes a record counts under: those that serve; in a build, all."""
-        return self.live & frozenset(self.entities) or frozenset(self.entities)
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
@@ -134,7 +131,11 @@ def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
             node for view in (*views, *queued) for node in view.nodes if view.sources[node.entity] is version
         )
     live = frozenset(row.id for row in rows if row.state == "live")
-    return Plan(current, entities, views, live, queued)
+    served = {row.name for row in rows if row.id in live and row.kind == "entity"}
+    counted = frozenset(
+        row.id for row in rows if row.id in live or (row.state == "joined" and row.name not in served)
+    )
+    return Plan(current, entities, views, live, counted & frozenset(entities), queued)
 
 
 def set_state(connection: psycopg.Connection[Any], ids: Iterable[int], state: str) -> None:

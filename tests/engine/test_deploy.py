@@ -9,14 +9,16 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from mesh_core.engine import building, swapping
+from mesh_core.engine import reading, swapping
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
+from mesh_core.engine.intake import Intake
 from mesh_core.log import Delivered, TopicPartition
 from mesh_core.settings import Settings
 from mesh_core.store.tables import ENTRY
 from tests.engine.desk import (
     ClientSaved,
+    Ticket,
     TicketPriced,
     ToolBought,
     catalog,
@@ -227,14 +229,14 @@ def test_a_build_on_a_topic_made_anew_is_refused(desk: Mesh) -> None:
 def test_a_build_does_not_wait_for_records_that_never_come(
     desk: Mesh, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(building, "STALL_SECONDS", 1.0)
+    monkeypatch.setattr(reading, "STALL_SECONDS", 1.0)
     partition = TopicPartition("desk.events", 0)
     end = checkpoints_of(desk)[partition]
-    connection, applier = desk.applier([partition])
-    with connection, desk.driver.consumer() as consumer:
-        consumer.assign({partition: end})
+    with desk.driver.consumer() as consumer:
+        reader = reading.Reader(consumer, Intake([Ticket.model], []))
+        reader.assign({partition: end})
         with pytest.raises(DeployRefused, match=rf"\[0\] is at {end} of {end + 3}"):
-            building.consume(consumer, applier, {partition: end}, {partition: end + 3})
+            reader.batches({partition: end}, {partition: end + 3})
 
 
 def test_the_barrier_holds_up_every_live_checkpoint(desk: Mesh) -> None:
@@ -365,13 +367,10 @@ def test_a_decision_in_the_midst_of_a_build_is_not_missed(desk: Mesh) -> None:
     desk.project()
 
     def progress(line: str) -> None:
-        if line.startswith("replaying desk.count"):  # desk.client has been replayed by then
+        if line == "catching up":  # all history has been read by then
             desk.decide(bad, "discard")
             desk.project()
 
-    changed = catalog(with_city=True, adding=True)
-    with pytest.raises(DeployRefused, match="was decided while"):
-        deploy(desk.database_url, changed, desk.driver, Topics(3, 1), progress)
-    desk.deploy(changed)
+    desk.deploy(catalog(with_city=True, adding=True), progress=progress)
     assert desk.rows("client_overview")["C1"]["name"] == "waits"
     desk.assert_sound()

@@ -18,20 +18,21 @@ from hypothesis import HealthCheck, Phase, given, note, settings
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
-from mesh_core.engine.building import Builder
 from mesh_core.engine.checking import check
-from mesh_core.engine.deploy import Deployment, DeployReport
+from mesh_core.engine.deploy import Deployment, DeployReport, Sources
+from mesh_core.engine.deploy_report import AS_DECLARED
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Chunk, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
-from mesh_core.store import checkpoints, versions
+from mesh_core.store import checkpoints, deploys, versions
 from mesh_core.store.migrate import migrate
 from tests.engine.domain import CATALOG, PARTITIONS, TOPIC_IDS
 from tests.engine.events import Said
 from tests.engine.histories import Decide, Plan, Say, chunk_of, plans, records_of, written
 from tests.engine.naive import NaiveMesh
+from tests.engine.played import EMPTY, PlayedLog
 from tests.support.services import fresh_database
 
 OUTCOMES = ("consumed", "applied", "ignored", "dead_lettered", "parked")
@@ -116,12 +117,13 @@ def engine(services: Any) -> Iterator[Engine]:
             facts = {topic: facts_of(topic) for topic in TOPIC_IDS}
             with connection.transaction():
                 checkpoints.ensure(connection, facts.values())
-            nothing_consumed_so_no_log = cast(Driver, None)
-            builder = Builder(url, nothing_consumed_so_no_log, list(CATALOG.contracts.values()))
             changes = planned(CATALOG, [])
+            record = deploys.begin(connection, changes.to_json())
+            sources = Sources(cast(Driver, PlayedLog(EMPTY)), list(CATALOG.contracts.values()))
             Deployment(
-                connection, url, builder, CATALOG, facts, sorted(facts), changes, DeployReport(), print, False
-            ).run()
+                connection, url, sources, CATALOG, facts, sorted(facts), changes, DeployReport(), print,
+                AS_DECLARED, record,
+            ).run()  # fmt: skip
             plan = versions.live_plan(connection)
             yield Engine(url, connection, Applier(connection, plan, {}))
 

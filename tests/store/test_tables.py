@@ -13,7 +13,13 @@ import pytest
 from mesh_core.model import Col, Entity, Event, Key, View, by_workflow, column, many, one, upsert
 from mesh_core.model.entity import EntityModel
 from mesh_core.store.migrate import migrate
-from mesh_core.store.tables import create_entity_table, create_indexes, create_view_table, needed_indexes
+from mesh_core.store.tables import (
+    create_entity_table,
+    create_indexes,
+    create_read_view,
+    create_view_table,
+    needed_indexes,
+)
 
 
 class Measured(Event, type="lab.sample.measured.v1"):
@@ -108,6 +114,7 @@ def test_columns_have_the_types_of_the_declaration(connection: psycopg.Connectio
 
 def test_the_read_schema_shows_declared_columns_only(connection: psycopg.Connection[Any]) -> None:
     create_entity_table(connection, Sample.model, "lab_sample__1")
+    create_read_view(connection, "lab_sample__1", [column.name for column in Sample.model.columns])
     shown = connection.execute("SELECT * FROM read.lab_sample__1").description
     assert shown is not None
     assert "_partition" not in [column.name for column in shown]

@@ -18,7 +18,7 @@ from psycopg.rows import dict_row
 
 from mesh_core.emit.publisher import Publisher
 from mesh_core.engine.checking import check
-from mesh_core.engine.deploy import DeployReport, Topics, deploy
+from mesh_core.engine.deploy import DeployReport, Topics, Wishes, deploy
 from mesh_core.engine.projector import Projector
 from mesh_core.engine.transaction import Applier
 from mesh_core.log import Delivered, Driver, Headers, KafkaConfig, Producer, TopicPartition, connect
@@ -84,7 +84,8 @@ class Mesh:
         self.catalog = catalog or self.catalog
         migrate(self.database_url)
         topics = Topics(partitions or self.partitions, 1)
-        return deploy(self.database_url, self.catalog, self.driver, topics, **how)
+        progress = how.pop("progress", lambda line: None)
+        return deploy(self.database_url, self.catalog, self.driver, topics, progress, Wishes(**how))
 
     def publish(
         self, event: Event, key: object, *, sequence: int | None = None, workflow: UUID | None = None

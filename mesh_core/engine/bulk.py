@@ -1,0 +1,105 @@
+"""Fills entity tables that have no key yet with the history of one partition, by COPY alone.
+
+A window is as much of the log as makes WINDOW_ROWS rows: it is folded in memory, copied, and committed with its
+checkpoint. Where all of a partition fits one window, its rows are final. Otherwise windows are copied beside the table,
+and of each record key the rows of its last window are kept in the end. That needs nothing of the rows before, so it
+is for entities whose events each say all of a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import psycopg
+
+from mesh_core.engine.compiled import Key, compile_fold
+from mesh_core.engine.errors import DeployRefused
+from mesh_core.engine.folding import Folding
+from mesh_core.engine.reading import Reader
+from mesh_core.engine.rows import EntityRows
+from mesh_core.engine.transaction import Applier, transaction
+from mesh_core.log.position import TopicPartition
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.identifiers import key_text
+from mesh_core.store import checkpoints
+from mesh_core.store.checkpoints import Advance
+from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.heaps import Heap
+
+WINDOW_ROWS = 100_000
+
+
+class _HeapRows(EntityRows):
+    """Rows of a table that cannot be asked what it has: whatever is deleted may have been there."""
+
+    blind = True
+
+    def _was_there(self, key: Key, partition: int) -> bool:
+        return True
+
+
+def can_be_copied(model: EntityModel) -> bool:
+    """Whether each event says all of a row, so that history can be copied without looking at what is there."""
+    version = EntityVersion(0, model, model.table)
+    return all(compile_fold(version, fold).whole for fold in model.folds)
+
+
+def fill(
+    applier: Applier,
+    heaps: Mapping[int, Heap],
+    reader: Reader,
+    partition: TopicPartition,
+    begin: int,
+    wanted: int,
+) -> None:
+    """Apply the history of a partition from `begin`, its first record, up to exactly `wanted`.
+
+    Raises psycopg errors, of which those of bad data mean that it has to be done batch by batch.
+    """
+    at, window = begin, 0
+    while at < wanted:
+        with transaction(applier.connection) as cursor:
+            locked = checkpoints.lock(cursor, {partition}, applier.build)
+            known = applier.known(cursor, [], locked, {})
+            folding = Folding(applier.router, known, applier.plan.counted)
+            for id_, heap in heaps.items():
+                folding.rows[id_] = _HeapRows(heap.version)
+            newest = None
+            while at < wanted and _size(folding) < WINDOW_ROWS:
+                batch = reader.next(partition, at, wanted)
+                known.decisions.update(applier.decisions(cursor, [batch], locked))
+                applier.look_up(cursor, folding, [batch])
+                folding.fold(batch)
+                at = batch.chunk.next_offset
+                newest = max([*batch.chunk.timestamps, newest or 0], default=None)
+            for id_, heap in heaps.items():
+                heap.copy(cursor, folding.rows.pop(id_), window if window or at < wanted else None)
+            applier.write(cursor, [folding])
+            checkpoints.advance(
+                cursor, {partition: Advance(at, folding.counts[partition], newest)}, applier.build
+            )
+        window += 1
+
+
+def _size(folding: Folding) -> int:
+    return sum(len(rows.rows) for rows in folding.rows.values()) + len(folding.index)
+
+
+def finish(connection: psycopg.Connection[Any], heaps: Collection[Heap]) -> None:
+    """Make tables of the heaps: merge windows, index by key, gather statistics.
+
+    Raises DeployRefused where a key came from two partitions.
+    """
+    for heap in heaps:
+        try:
+            with connection.transaction():
+                heap.finish(connection)
+        except psycopg.errors.UniqueViolation:
+            key, partitions = heap.twice(connection)
+            raise DeployRefused(
+                f"The key {key_text(key)!r} of {heap.version.model.name} came from the partitions "
+                f"{' and '.join(map(str, partitions))} of {heap.version.model.topic}.",
+                remedy="Make all producers hash keys with murmur2 (librdkafka: partitioner=murmur2_random), and "
+                "re-create the topic with its events in the right partitions.",
+            ) from None

@@ -1,0 +1,67 @@
+"""The record of every deploy: its plan, how far its builds are, what it proved, how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import psycopg
+from psycopg.types.json import Jsonb
+
+from mesh_core.store.versions import VersionRow
+
+Ending = Literal["done", "refused", "failed"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """One row of mesh.deploys, while its deploy runs."""
+
+    connection: psycopg.Connection[Any]
+    id: int
+
+    def build(self, row: VersionRow, total: int | None) -> None:
+        """A version is being filled, with `total` events or rows."""
+        self.connection.execute(
+            "INSERT INTO mesh.builds (version_id, deploy_id, kind, name, total) VALUES (%s, %s, %s, %s, %s)",
+            (row.id, self.id, row.kind, row.name, total),
+        )
+
+    def done(self, ids: Sequence[int], done: int, *, finished: bool = False) -> None:
+        """So much is done of these builds."""
+        self.connection.execute(
+            "UPDATE mesh.builds SET done = %s, updated_at = clock_timestamp(), "
+            "finished_at = CASE WHEN %s THEN clock_timestamp() END WHERE version_id = ANY(%s)",
+            (done, finished, list(ids)),
+        )
+
+    def end(self, state: Ending, proofs: Sequence[Mapping[str, Any]], detail: str | None = None) -> None:
+        """The deploy has ended."""
+        self.connection.execute(
+            "UPDATE mesh.deploys SET state = %s, proofs = %s, detail = %s, finished_at = clock_timestamp() WHERE id = %s",
+            (state, Jsonb(list(proofs)), detail, self.id),
+        )
+
+
+def begin(connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]]) -> Record:
+    """Record that a deploy begins. Nobody else may be deploying: what still runs was interrupted."""
+    connection.execute(
+        "UPDATE mesh.deploys SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'"
+    )
+    row = connection.execute(
+        "INSERT INTO mesh.deploys (state, plan) VALUES ('running', %s) RETURNING id", (Jsonb(list(plan)),)
+    ).fetchone()
+    assert row is not None
+    return Record(connection, int(row[0]))
+
+
+def rates(connection: psycopg.Connection[Any]) -> dict[str, float]:
+    """Events or rows a second of the newest finished builds, by kind; none where none was measured."""
+    rows = connection.execute(
+        "SELECT kind, sum(done)::float8 / sum(greatest(seconds, 0.001)) FROM (SELECT kind, done, "
+        "extract(epoch FROM finished_at - started_at)::float8 AS seconds, "
+        "row_number() OVER (PARTITION BY kind ORDER BY finished_at DESC) AS age FROM mesh.builds "
+        "WHERE finished_at IS NOT NULL AND done > 0) AS newest WHERE age <= 20 GROUP BY kind"
+    ).fetchall()
+    return dict(rows)
