@@ -108,6 +108,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Most records in one transaction; more of them gain little, and take memory.",
     )
+    build_processes: int = Field(
+        2,
+        ge=1,
+        le=64,
+        description="Most processes that read history for a build; fewer leave more to what serves.",
+    )
     projector_poll_seconds: float = Field(
         0.5, gt=0, le=60, description="Longest that a poll waits for records."
     )

@@ -101,9 +101,9 @@ def deploy(
             if not (connection.closed or connection.broken):
                 unregister(connection, interrupted(connection))
                 drop_orphans(connection)
-                state = "refused" if isinstance(error, DeployRefused) else "failed"
+                ending: deploys.Ending = "refused" if isinstance(error, DeployRefused) else "failed"
                 record.end(
-                    state, [asdict(proof) for proof in report.proofs], f"{type(error).__name__}: {error}"
+                    ending, [asdict(proof) for proof in report.proofs], f"{type(error).__name__}: {error}"
                 )
             raise
     return report
@@ -402,7 +402,7 @@ class Deployment:
     def _forget(self, ids: Collection[int]) -> None:
         """Versions before the previous ones are kept up no longer: a rollback undoes one deploy."""
         rows = versions.version_rows(self.connection)
-        gone = [row for row in prunable(rows) if row.id in ids]
+        gone = [row for row in prunable(rows) if row.id in ids and row.state == "previous"]
         self.report.warnings += prune(self.connection, gone)
 
     # ---- entries of workflows

@@ -2,23 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 from psycopg.errors import DependentObjectsStillExist, LockNotAvailable
 
+from mesh_core.engine.swapping import alone
+from mesh_core.errors import UsageError
+from mesh_core.model.catalog import Catalog
 from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store.connections import connect
 from mesh_core.store.schemas import DATA
 from mesh_core.store.versions import VersionRow
 
 LOCK_TIMEOUT_MS = 2000
 
 
+@dataclass(frozen=True)
+class Pruned:
+    """Versions and ownerless tables that went, or would go; `left` is what could not be dropped and why."""
+
+    rows: Sequence[VersionRow]
+    orphans: Sequence[str]
+    left: Sequence[str]
+
+
+def prune_all(
+    database_url: str, catalog: Catalog, names: Collection[str] = (), *, dry_run: bool = False
+) -> Pruned:
+    """Prune previous versions, what interrupted deploys left, and live versions of `names`, which nobody declares.
+
+    Raises UsageError for a name that is declared, or that does not serve.
+    """
+    with connect(database_url, "mesh prune") as connection:
+        alone(connection)
+        rows = versions.version_rows(connection)
+        unused = {(row.kind, row.name) for row in rows if row.state == "live" and row.name in names}
+        for name in names:
+            if name in catalog.entities or name in catalog.views:
+                raise UsageError(f"{name} is declared in the catalog.", remedy="Take it from there first.")
+            if name not in {known for _, known in unused}:
+                raise UsageError(f"Nothing of the name {name} serves.", remedy="See mesh status.")
+        going = prunable(rows, unused)
+        if blocked := unused - {(row.kind, row.name) for row in going}:
+            raise UsageError(
+                f"{', '.join(sorted(name for _, name in blocked))} is still read by a view that stays.",
+                remedy="Prune that view, too.",
+            )
+        if dry_run:
+            return Pruned(going, orphans(connection), ())
+        unregister(connection, going)
+        owned = {row.relation for row in going}
+        found = [name for name in orphans(connection) if name not in owned]
+        return Pruned(going, found, drop_orphans(connection))
+
+
 def prunable(rows: Iterable[VersionRow], unused: Collection[tuple[str, str]] = ()) -> list[VersionRow]:
-    """Of all versions those that can go: previous ones, and live ones named in `unused`, that nothing left reads."""
+    """Of all versions those that do not serve, and live ones named in `unused`, that nothing left reads."""
     rows = list(rows)
-    gone = {row.id for row in rows if row.state == "previous" or (row.kind, row.name) in unused}
+    idle = ("previous", "building", "queued", "joined")
+    gone = {row.id for row in rows if row.state in idle or (row.kind, row.name) in unused}
     kept = [row for row in rows if row.id not in gone]
     read = {id_ for row in kept for id_ in row.reads.values()}
     return [row for row in rows if row.id in gone and row.id not in read]
