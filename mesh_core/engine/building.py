@@ -191,13 +191,14 @@ def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> Non
     if os.getpid() != parent:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with connect(build.database_url, "mesh build") as connection:
-        for partition in _claims(connection, build.id, wanted):
+        for partition in claims(connection, build.id, wanted):
             build.history_of(connection, partition, wanted[partition])
 
 
-def _claims(
+def claims(
     connection: psycopg.Connection, build: int, wanted: Mapping[TopicPartition, int]
 ) -> Iterator[TopicPartition]:
+    """Partitions that no other process has taken, the longest first; each is taken by asking for it."""
     for partition in sorted(wanted, key=lambda partition: (-wanted[partition], partition)):
         taken = connection.execute(
             'UPDATE mesh.checkpoints SET fence = 1 WHERE build = %s AND topic = %s AND "partition" = %s AND fence = 0',

@@ -161,9 +161,10 @@ class Deployment:
             self._forget([row.id for row in older if row.id not in revived])
         else:
             self._feed()
+        live = versions.version_rows(self.connection, "live")
+        relations = {(row.kind, row.name): row.relation for row in live}
         for step in self.plan.steps:
-            row = self._target(step) or step.live
-            relation = row.relation if row is not None else ""
+            relation = relations.get((step.kind, step.name), "")
             self.report.steps.append(
                 Step(step.kind, step.name, step.change, step.details, relation, self.counts.get(step.name))
             )
