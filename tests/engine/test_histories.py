@@ -19,8 +19,10 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
 from mesh_core.engine.checking import check
-from mesh_core.engine.deploy import Deployment, DeployReport, Sources
+from mesh_core.engine.deploy import DeployReport
 from mesh_core.engine.deploy_report import AS_DECLARED
+from mesh_core.engine.deployment import Deployment
+from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.transaction import Applier

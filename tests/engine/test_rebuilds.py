@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from mesh_core.engine import bulk
-from mesh_core.engine.deploy import Deployment, DeployReport, Sources
+from mesh_core.engine.deploy import DeployReport
 from mesh_core.engine.deploy_report import Wishes
+from mesh_core.engine.deployment import Deployment
+from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.pruning import drop_orphans, prunable, prune, unregister
 from mesh_core.engine.transaction import Applier

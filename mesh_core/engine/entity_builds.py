@@ -1,0 +1,165 @@
+"""New entity versions of a deploy: registered, filled from the log, brought to exactly where the live ones are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from mesh_core.engine.building import Build, CannotBeCopied
+from mesh_core.engine.bulk import can_be_copied
+from mesh_core.engine.deploy_report import Progress, Wishes
+from mesh_core.engine.history import History, history
+from mesh_core.engine.progress import watched
+from mesh_core.engine.pruning import drop_orphans, unregister
+from mesh_core.engine.recounting import recount
+from mesh_core.log.interface import Driver, TopicFacts
+from mesh_core.log.position import TopicPartition
+from mesh_core.model.catalog import Catalog
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.event import Contract
+from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store.deploys import Record
+from mesh_core.store.tables import ENTRY
+from mesh_core.store.versions import VersionRow
+
+CATCH_UP_ROUNDS = 3
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where history comes from, and the contracts of all that may be in it."""
+
+    driver: Driver
+    contracts: Sequence[Contract]
+
+
+@dataclass
+class EntityBuilds:
+    """The entities of one deploy. `serving` is what is live when it begins."""
+
+    connection: psycopg.Connection[Any]
+    database_url: str
+    sources: Sources
+    catalog: Catalog
+    facts: Mapping[str, TopicFacts]
+    entry_topics: Sequence[str]
+    progress: Progress
+    wishes: Wishes
+    record: Record
+    serving: Sequence[VersionRow]
+    unread: frozenset[str] = frozenset()
+    """Topics of new entities that nobody has read before."""
+    build: Build | None = None
+    fresh: dict[str, VersionRow] = field(default_factory=dict)
+    """New versions by name."""
+
+    def run(self, names: Sequence[str]) -> None:
+        """Read the history of these entities into new versions."""
+        if not names:
+            return
+        topics = {topic for name in names for topic in self._topics_of(name)}
+        live = checkpoints.read(self.connection, topics)
+        read = set(versions.live_plan(self.connection).topics)
+        self.unread = frozenset(
+            topic
+            for topic in topics - read
+            if all(row.next_offset == 0 for at, row in live.items() if at.topic == topic)
+        )
+        self.progress(f"replaying {', '.join(names)} from {', '.join(sorted(topics))}")
+        found = history(
+            self.sources.driver, live, self.facts, self.unread, accept_truncated=self.wishes.accept_truncated
+        )
+        self._read(names, found, copying=True)
+        self._catch_up()
+
+    def _topics_of(self, name: str) -> Sequence[str]:
+        return self.entry_topics if name == ENTRY else [self.catalog.entities[name].topic]
+
+    def _read(self, names: Sequence[str], found: History, *, copying: bool) -> None:
+        """Make the tables of new entity versions, and fill them with history."""
+        copied = [
+            name
+            for name in names
+            if copying and can_be_copied(self.catalog.entities[name]) and self._has_history(name, found)
+        ]
+        for name in names:
+            self.fresh[name] = self._register_entity(self.catalog.entities[name], keyed=name not in copied)
+        rows = list(self.fresh.values())
+        build = Build(
+            self.database_url,
+            self.sources.driver,
+            self.sources.contracts,
+            rows,
+            self.unread,
+            self.serving,
+            frozenset(self.fresh[name].id for name in copied),
+            self.wishes.processes,
+        )
+        self.build = build
+        with self.connection.transaction():
+            for heap in build.heaps.values():
+                heap.create(self.connection)
+            topics = {topic for row in rows for topic in row.topics}
+            there = [self.facts[topic] for topic in topics if topic in self.facts]
+            checkpoints.ensure(self.connection, there, build.id)
+            checkpoints.begin(self.connection, found.begins, build.id)
+        for row in rows:
+            self.record.build(row, found.total)
+        ids = [row.id for row in rows]
+        try:
+            with watched(self.database_url, self.record, ids, sorted(topics), found.total, self.progress):
+                build.read_history(found.wanted)
+        except CannotBeCopied:
+            self.progress("reading again, batch by batch: Postgres refuses some record")
+            unregister(self.connection, rows)
+            drop_orphans(self.connection)
+            self._read(names, found, copying=False)
+            return
+        self.record.done(ids, found.total, finished=True)
+
+    def _has_history(self, name: str, found: History) -> bool:
+        return any(partition.topic in self._topics_of(name) for partition in found.wanted)
+
+    def _register_entity(self, model: EntityModel, *, keyed: bool) -> VersionRow:
+        with self.connection.transaction():
+            row = versions.insert_version(
+                self.connection,
+                kind="entity",
+                name=model.name,
+                stem=model.table,
+                fingerprint=self.catalog.fingerprint(model.name),
+                declaration=model.to_json(),
+                reads={},
+                topics=self._topics_of(model.name),
+            )
+            tables.create_entity_table(self.connection, model, row.relation, keyed=keyed)
+        return row
+
+    def _behind(self) -> dict[TopicPartition, int]:
+        """Where the live checkpoints are, of topics that somebody reads."""
+        assert self.build is not None
+        topics = {topic for row in self.build.rows for topic in row.topics} - self.unread
+        found = checkpoints.read(self.connection, topics)
+        return {partition: row.next_offset for partition, row in found.items() if row.next_offset > 0}
+
+    def _catch_up(self) -> None:
+        """Come so close that little is left to do under the barrier."""
+        assert self.build is not None
+        self.progress("catching up")
+        for _ in range(CATCH_UP_ROUNDS):
+            self.build.catch_up(self._behind())
+
+    def join(self) -> None:
+        """Under the barrier: apply up to exactly the live checkpoints; projectors go on from there."""
+        if self.build is None:
+            return
+        self.build.catch_up(self._behind())
+        self.build.settle()
+        served = {row.name: row.id for row in self.serving if row.kind == "entity"}
+        checkpoints.take_from_build(self.connection, self.unread, self.build.id)
+        arriving = [(None, row.id) for row in self.build.rows if row.name not in served]
+        recount(self.connection, arriving, list(served.values()), self.unread)
+        self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (self.build.id,))
