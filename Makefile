@@ -1,7 +1,7 @@
 # Every target does its own set-up; see docs/how-to/install.md for what a machine needs before it.
 SHELL := /bin/sh
 PYTEST := .venv/bin/python -m pytest
-TYPED := mesh_core api projections tests/support
+TYPED := mesh_core api projections bench tests/support
 
 .PHONY: demo test soak check bench lock vendor
 

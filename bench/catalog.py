@@ -1,4 +1,4 @@
-"""What the benchmarks declare: a contact of some enterprise system."""
+"""What the benchmarks declare for W1 and W3: a contact of some enterprise system."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
@@ -26,8 +26,11 @@ from mesh_core.stack import StackAddresses
 Kind = Literal["ours", "floor", "peer"]
 BEGAN = "BENCH_BEGAN"
 """The variable that names the file into which a contender writes time.time() when it begins to consume."""
-_PAUSE = 0.01
 _PATIENCE = 300.0
+_SLOWEST = 1_000
+"""Events a second that the slowest contender must reach."""
+_SAMPLED = 0.1
+"""Seconds between two looks at memory."""
 
 
 class BenchmarkFailed(MeshError):
@@ -38,9 +41,10 @@ class BenchmarkFailed(MeshError):
 class Contender:
     """One program that does a workload's job.
 
-    `command` follows the Python interpreter; `environment` names a database and a broker as `MESH_…`
-    variables do, which are always set. `progress` is SQL for the events that are in the table for good,
-    `rows` SQL for the table itself, in the columns of the truth. `prepare` makes the empty tables.
+    `command` follows the Python interpreter; `environment` is on top of `MESH_…` variables that name a database
+    and a broker, which are always set. `progress` is SQL for the events that are in the table for good, asked
+    every `pause` seconds; `rows` SQL for the table itself, in the columns of the truth. `prepare` makes the
+    empty tables.
     """
 
     name: str
@@ -50,6 +54,16 @@ class Contender:
     rows: str
     prepare: Callable[[Mapping[str, str]], None]
     environment: Mapping[str, str] = field(default_factory=dict)
+    interpreter: str = sys.executable
+    pause: float = 0.01
+
+
+class Figure(NamedTuple):
+    """One thing that was measured in a run; `aspect` tells it from the others of the same run."""
+
+    aspect: str
+    value: float
+    unit: str
 
 
 class Workload(Protocol):
@@ -71,10 +85,16 @@ class Workload(Protocol):
     def contenders(self) -> Sequence[Contender]:
         """Everybody who can run here, in the order in which they take turns."""
 
+    def figures(self, contender: Contender, services: StackAddresses) -> list[Figure]:
+        """One run, measured; always the same aspects. Raises BenchmarkFailed."""
+
 
 @dataclass(frozen=True)
 class Measure:
-    """What one run took: seconds from the beginning of consuming to the final table, bytes at the peak."""
+    """What one run took: seconds from the beginning of consuming to the final table.
+
+    `peak_memory` is in bytes, of that process of the contender's that had the most.
+    """
 
     seconds: float
     peak_memory: int
@@ -82,7 +102,29 @@ class Measure:
 
 def measure(workload: Workload, contender: Contender, services: StackAddresses) -> Measure:
     """One run in an empty database. Raises BenchmarkFailed unless every row is right."""
-    with _database(services.database_url) as url, tempfile.TemporaryDirectory() as folder:
+    with running(workload, contender, services) as run:
+        final, peak = _watch(workload, contender, run)
+        return Measure(final - float(run.began.read_text()), peak)
+
+
+def rate(workload: Workload, contender: Contender, services: StackAddresses) -> list[Figure]:
+    """One run's events a second."""
+    return [Figure("", workload.events / measure(workload, contender, services).seconds, "events/s")]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A contender at work. `began` is the file that it writes."""
+
+    connection: psycopg.Connection
+    process: psutil.Popen
+    began: Path
+
+
+@contextmanager
+def running(workload: Workload, contender: Contender, services: StackAddresses) -> Iterator[Run]:
+    """The contender at work in an empty database, ended afterwards. Raises BenchmarkFailed on a wrong row."""
+    with database(services.database_url) as url, tempfile.TemporaryDirectory() as folder:
         began = Path(folder) / "began"
         environment = {
             **os.environ,
@@ -99,9 +141,8 @@ def measure(workload: Workload, contender: Contender, services: StackAddresses) 
             # What earlier runs left to write must not slow this one down.
             connection.execute("CHECKPOINT")
             with _process(contender, environment) as process:
-                final, peak = _watch(workload, contender, connection, process)
-            _check(workload, contender, connection)
-        return Measure(final - float(began.read_text()), peak)
+                yield Run(connection, process, began)
+                _check(workload, contender, connection)
 
 
 def run_module(environment: Mapping[str, str], *arguments: str) -> None:
@@ -113,24 +154,33 @@ def run_module(environment: Mapping[str, str], *arguments: str) -> None:
         raise BenchmarkFailed(f"{' '.join(arguments)} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
 
 
-def _watch(
-    workload: Workload, contender: Contender, connection: psycopg.Connection, process: psutil.Popen
-) -> tuple[float, int]:
+def _watch(workload: Workload, contender: Contender, run: Run) -> tuple[float, int]:
     """The time at which the table was final, and the most memory seen by then."""
-    deadline = time.time() + _PATIENCE
-    peak = 0
+    patience = _PATIENCE + workload.events / _SLOWEST
+    deadline = time.time() + patience
+    peak, sampled = 0, 0.0
     while True:
-        row = connection.execute(contender.progress).fetchone()
+        row = run.connection.execute(contender.progress).fetchone()
         now = time.time()
         if row is not None and row[0] == workload.events:
-            return now, peak
-        if process.poll() is not None:
-            raise BenchmarkFailed(f"{contender.name} ended with status {process.returncode}.")
+            return now, max(peak, _memory(run.process))
+        if run.process.poll() is not None:
+            raise BenchmarkFailed(f"{contender.name} ended with status {run.process.returncode}.")
         if now > deadline:
-            raise BenchmarkFailed(f"{contender.name} was not done after {_PATIENCE:.0f} s: {row}.")
-        with suppress(psutil.NoSuchProcess):
-            peak = max(peak, process.memory_info().rss)
-        time.sleep(_PAUSE)
+            raise BenchmarkFailed(f"{contender.name} was not done after {patience:.0f} s: {row}.")
+        if now > sampled + _SAMPLED:
+            peak, sampled = max(peak, _memory(run.process)), now
+        time.sleep(contender.pause)
+
+
+def _memory(process: psutil.Popen) -> int:
+    """Bytes of the largest of the process and those that it started."""
+    largest = 0
+    with suppress(psutil.NoSuchProcess):
+        for each in (process, *process.children(recursive=True)):
+            with suppress(psutil.NoSuchProcess):
+                largest = max(largest, each.memory_info().rss)
+    return largest
 
 
 def _check(workload: Workload, contender: Contender, connection: psycopg.Connection) -> None:
@@ -143,22 +193,22 @@ def _check(workload: Workload, contender: Contender, connection: psycopg.Connect
 @contextmanager
 def _process(contender: Contender, environment: Mapping[str, str]) -> Iterator[psutil.Popen]:
     process = psutil.Popen(
-        [sys.executable, *contender.command], env=dict(environment), cwd=ROOT, stdout=sys.stderr
+        [contender.interpreter, *contender.command], env=dict(environment), cwd=ROOT, stdout=sys.stderr
     )
     try:
         yield process
     finally:
-        with suppress(psutil.NoSuchProcess):
-            process.terminate()
-        try:
-            process.wait(10)
-        except psutil.TimeoutExpired:
-            process.kill()
-            process.wait()
+        family = [process, *process.children(recursive=True)] if process.is_running() else [process]
+        for each in family:
+            with suppress(psutil.NoSuchProcess):
+                each.terminate()
+        for each in psutil.wait_procs(family, 10)[1]:
+            each.kill()
+        process.wait()
 
 
 @contextmanager
-def _database(server: str) -> Iterator[str]:
+def database(server: str) -> Iterator[str]:
     """The URL of an empty database, dropped afterwards."""
     name = f"bench_{uuid4().hex[:12]}"
     with psycopg.connect(server, autocommit=True) as connection:

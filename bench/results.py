@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from bench.filling import DRIVERS
 from bench.harness import Kind
 
 FOLDER = Path(__file__).parent / "results"
-LEAST = {"w1": 0.4}
-"""The share of its floor, on the same driver and in the same run, that ours must reach."""
+TWO = "two processes"
 
 
 @dataclass(frozen=True)
@@ -32,43 +34,68 @@ class Result:
         """From the runs alone."""
         return cls(workload, name, kind, round(median(runs), 1), unit, tuple(round(run, 1) for run in runs))
 
+    @classmethod
+    def from_data(cls, data: dict[str, Any]) -> Result:
+        """What `as_data` made."""
+        return cls(**{**data, "runs": tuple(data["runs"])})
+
+    @property
+    def said(self) -> str:
+        """The median for people."""
+        return said(self.value, self.unit)
+
     @property
     def driver(self) -> str:
-        """The client that the contender consumes with: the last word of its name."""
-        return self.name.rsplit(" ", 1)[-1]
+        """The client that the contender consumes with; empty where it is no choice of its own."""
+        return next((driver for driver in DRIVERS if driver in self.name), "")
+
+    @property
+    def aspect(self) -> str:
+        """Which of a workload's figures this is, such as `p99`: what stands behind the driver."""
+        found = re.search(r"(?:^|, )(p\d+|\d+x(?: memory)?)$", self.name)
+        return found[1] if found else ""
+
+    @property
+    def bulk(self) -> bool:
+        """Whether history is read as a whole, in contrast to event by event."""
+        return "bulk" in self.name
+
+
+def said(value: float, unit: str) -> str:
+    """A value for people, with as many digits as mean something."""
+    return f"{value:,.1f}" if unit == "ms" else f"{value:,.0f}"
+
+
+def floor_of(result: Result, results: Sequence[Result]) -> Result | None:
+    """The straight script in one process that did the same: on the same driver, else on the fastest."""
+    same = [
+        floor
+        for floor in results
+        if floor.kind == "floor"
+        and (floor.workload, floor.aspect, floor.bulk) == (result.workload, result.aspect, result.bulk)
+        and TWO not in floor.name
+        and result.driver in ("", floor.driver)
+    ]
+    return max(same, key=lambda floor: floor.value, default=None)
 
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
-    """Titles and rows for people; the last column compares with the floor of the same workload and driver."""
-    floors = {(r.workload, r.driver): r.value for r in results if r.kind == "floor"}
+    """Titles and rows for people; the last column compares with the floor of the same job and driver."""
     rows = []
     for result in results:
-        floor = floors.get((result.workload, result.driver))
+        floor = floor_of(result, results)
         rows.append(
             [
                 result.workload,
                 result.name,
                 result.kind,
-                f"{result.value:,.0f}",
-                f"{min(result.runs):,.0f}–{max(result.runs):,.0f}",
+                result.said,
+                f"{said(min(result.runs), result.unit)}–{said(max(result.runs), result.unit)}",
                 result.unit,
-                "" if floor is None else f"{result.value / floor:.2f}",
+                "" if floor is None else f"{result.value / floor.value:.2f}",
             ]
         )
     return ["workload", "name", "kind", "median", "spread", "unit", "of floor"], rows
-
-
-def shortfalls(results: Sequence[Result]) -> list[str]:
-    """What of ours is slower than it may be, in words."""
-    floors = {(r.workload, r.driver): r.value for r in results if r.kind == "floor"}
-    found = []
-    for result in results:
-        floor, least = floors.get((result.workload, result.driver)), LEAST.get(result.workload)
-        if result.kind == "ours" and floor and least and result.value < least * floor:
-            found.append(
-                f"{result.workload}: {result.name} reaches {result.value / floor:.2f} of its floor, less than {least}"
-            )
-    return found
 
 
 def as_data(results: Sequence[Result]) -> list[dict[str, object]]:
@@ -79,7 +106,18 @@ def as_data(results: Sequence[Result]) -> list[dict[str, object]]:
 def write(results: Sequence[Result]) -> Path:
     """Keeps the list in a file named by the time and the workloads."""
     FOLDER.mkdir(exist_ok=True)
-    names = "-".join(sorted({result.workload.replace(" ", "_") for result in results}))
+    names = "-".join(sorted({result.workload for result in results}))
     path = FOLDER / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{names}.json"
     path.write_text(json.dumps(as_data(results), indent=2) + "\n")
     return path
+
+
+def newest() -> list[Result]:
+    """Of every workload what the last file that has it says, in the order of workloads."""
+    found: dict[str, list[Result]] = {}
+    for path in sorted(FOLDER.glob("*.json")):
+        by_workload: dict[str, list[Result]] = {}
+        for data in json.loads(path.read_text()):
+            by_workload.setdefault(data["workload"], []).append(Result.from_data(data))
+        found |= by_workload
+    return [result for workload in sorted(found) for result in found[workload]]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from bench.harness import Contender, Measure, Workload, measure
+from bench.harness import Contender, Figure, Workload, measure
 from bench.results import Result
 from bench.workloads import WORKLOADS
 from bench.workloads.w1 import ContactUpdates
@@ -25,8 +25,8 @@ _MEGABYTE = 1_000_000
 Say = Callable[[str], None]
 
 
-def rates(names: Sequence[str], runs: int, only: str, say: Say) -> list[Result]:
-    """Events a second of every contender of these workloads (all, if none is named) whose name has `only`.
+def figures(names: Sequence[str], runs: int, only: str, say: Say) -> list[Result]:
+    """What these workloads (all, if none is named) measure of every contender whose name has `only`.
 
     Raises UsageError on an unknown workload, BenchmarkFailed if a contender fails.
     """
@@ -34,47 +34,62 @@ def rates(names: Sequence[str], runs: int, only: str, say: Say) -> list[Result]:
         raise UsageError(
             f"There is no workload {', '.join(sorted(unknown))}.", remedy=f"Known: {', '.join(WORKLOADS)}."
         )
-    results = []
     with _services() as services:
-        for name in names or WORKLOADS:
-            workload = WORKLOADS[name]
-            for contender, measures in _rounds(workload, runs, only, services, say):
-                speeds = [workload.events / measure.seconds for measure in measures]
-                results.append(Result.of(name, contender.name, contender.kind, "events/s", speeds))
-    return results
+        return [
+            result
+            for name in names or WORKLOADS
+            for workload in WORKLOADS[name]
+            for result in rounds(
+                workload, runs, only, lambda w, contender: w.figures(contender, services), services, say
+            )
+        ]
 
 
 def memory(runs: int, only: str, say: Say) -> list[Result]:
     """The projector's peak of memory in megabytes, on the topic of W1 and on one `GROWTH` times as long."""
-    results = []
     small = ContactUpdates()
+    results = []
     with _services() as services:
         for growth, workload in ((1, small), (GROWTH, replace(small, events=small.events * GROWTH))):
-            for contender, measures in _rounds(workload, runs, only, services, say):
-                peaks = [measure.peak_memory / _MEGABYTE for measure in measures]
-                name = f"peak memory, topic ×{growth}, {contender.name}"
-                results.append(Result.of("w1 memory", name, contender.kind, "MB", peaks))
+
+            def peak(w: Workload, contender: Contender, growth: int = growth) -> list[Figure]:
+                done = measure(w, contender, services)
+                return [Figure(f"{growth}x memory", done.peak_memory / _MEGABYTE, "MB")]
+
+            results += rounds(workload, runs, only, peak, services, say)
     return results
 
 
-def _rounds(
-    workload: Workload, runs: int, only: str, services: stack.StackAddresses, say: Say
-) -> Iterator[tuple[Contender, list[Measure]]]:
-    """Every contender with its measures. They take turns, so that what disturbs the machine disturbs all."""
+def rounds(
+    workload: Workload,
+    runs: int,
+    only: str,
+    take: Callable[[Workload, Contender], list[Figure]],
+    services: stack.StackAddresses,
+    say: Say,
+) -> list[Result]:
+    """Every contender's results. They take turns, so that what disturbs the machine disturbs all."""
     contenders = [contender for contender in workload.contenders() if only in contender.name]
-    say(f"{workload.name}: writing {workload.events:,} events")
+    say(f"{workload.name}: {workload.events:,} events")
     workload.fill(services.kafka_bootstrap_servers)
-    found: dict[str, list[Measure]] = defaultdict(list)
+    found: dict[tuple[int, str, str], list[float]] = defaultdict(list)
     for number in range(1, runs + 1):
-        for contender in contenders:
-            done = measure(workload, contender, services)
-            found[contender.name].append(done)
-            say(
-                f"{workload.name} {number}/{runs} {contender.name}: {done.seconds:.2f} s, "
-                f"{workload.events / done.seconds:,.0f} events/s, {done.peak_memory / _MEGABYTE:.0f} MB"
-            )
-    for contender in contenders:
-        yield contender, found[contender.name]
+        for place, contender in enumerate(contenders):
+            taken = take(workload, contender)
+            for figure in taken:
+                found[place, figure.aspect, figure.unit].append(figure.value)
+            told = ", ".join(f"{figure.aspect} {figure.value:,.1f} {figure.unit}".strip() for figure in taken)
+            say(f"{workload.name} {number}/{runs} {contender.name}: {told}")
+    return [
+        Result.of(
+            workload.name,
+            ", ".join(filter(None, (contenders[place].name, aspect))),
+            contenders[place].kind,
+            unit,
+            values,
+        )
+        for (place, aspect, unit), values in sorted(found.items(), key=lambda item: item[0][0])
+    ]
 
 
 @contextmanager

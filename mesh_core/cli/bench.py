@@ -29,11 +29,11 @@ def bench(
 ) -> None:
     """Measure on a local stack of its own, gone afterwards; every row is checked.
 
-    Exits with 1 if something of ours reaches less of its floor than it must.
+    Exits with 1 if something of ours is slower or larger than it may be.
 
     Example: mesh bench w1
     """
-    run, results = _load("bench.run"), _load("bench.results")
+    run, results, limits = _load("bench.run"), _load("bench.results"), _load("bench.limits")
 
     def say(line: str) -> None:
         typer.echo(line, err=True)
@@ -41,7 +41,7 @@ def bench(
     found = (
         run.memory(runs, only or "incremental", say)
         if memory
-        else run.rates(workloads or [], runs, only, say)
+        else run.figures(workloads or [], runs, only, say)
     )
     path = results.write(found)
     if as_json:
@@ -49,7 +49,9 @@ def bench(
     else:
         print_table(*results.table(found))
     say(f"kept in {path}")
-    for shortfall in (slow := results.shortfalls(found)):
+    if not (memory or only):
+        say(f"drawn in {_load('bench.chart').write()}")
+    for shortfall in (slow := limits.shortfalls(found)):
         say(shortfall)
     if slow:
         raise typer.Exit(1)

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from xml.etree import ElementTree
 
 import psycopg
 import pytest
 
-from bench.harness import BenchmarkFailed, Contender, Measure, measure
+from bench.chart import draw
+from bench.harness import BenchmarkFailed, Contender, Measure, Workload, measure
+from bench.history import CONTACT_TOPIC, INVOICE_TOPIC, ORGANISATION_TOPIC, ThreeServices, fold
+from bench.limits import shortfalls
 from bench.results import Result, table
 from bench.run import GROWTH
 from bench.workloads.w1 import ContactUpdates
+from bench.workloads.w2 import Joined
+from bench.workloads.w3 import Freshness
 from mesh_core.stack import StackAddresses
 from tests.support.services import Services
 
 SMALL = ContactUpdates(events=2_000, contacts=200)
+AMENDED = ThreeServices(200, 2_000, 20, 40, 1_500, 2_000)
+"""Every third invoice is updated again, and moves to another contact."""
 
 
 @pytest.fixture
@@ -22,8 +30,8 @@ def addresses(services: Services, clean_kafka: str) -> StackAddresses:
     return StackAddresses(services.database_url, clean_kafka)
 
 
-def contender(name: str) -> Contender:
-    return next(found for found in SMALL.contenders() if found.name == name)
+def contender(name: str, workload: Workload = SMALL) -> Contender:
+    return next(found for found in workload.contenders() if found.name == name)
 
 
 @pytest.mark.parametrize(
@@ -34,6 +42,48 @@ def test_a_contender_that_makes_the_right_rows_has_a_figure(name: str, addresses
     done = measure(SMALL, contender(name), addresses)
     assert 0 < done.seconds < 60
     assert done.peak_memory > 10_000_000
+
+
+def test_the_joined_truth_is_what_folding_every_event_gives() -> None:
+    last = fold(AMENDED.records())
+    for row in AMENDED.joined():
+        owed = [i["amount"] for i in last[INVOICE_TOPIC].values() if i["contact_id"] == row["id"]]
+        organisation = last[ORGANISATION_TOPIC][row["org_id"]]["name"]
+        assert row == {
+            **last[CONTACT_TOPIC][row["id"]],
+            "org_name": organisation,
+            "invoice_count": len(owed),
+            "invoice_sum": sum(owed),
+        }
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "straight script kafka-python",
+        "straight script confluent-kafka",
+        "straight script, bulk kafka-python",
+        "straight script, bulk confluent-kafka",
+        "straight script in two processes, bulk confluent-kafka",
+        "hand-written, 100 events a transaction, confluent-kafka",
+        "incremental confluent-kafka",
+        "bulk kafka-python",
+    ],
+)
+def test_joins_of_amended_invoices_are_right(name: str, addresses: StackAddresses) -> None:
+    workload = Joined(AMENDED)
+    workload.fill(addresses.kafka_bootstrap_servers)
+    (figure,) = workload.figures(contender(name, workload), addresses)
+    assert figure.value > 0
+    assert figure.unit == "events/s"
+
+
+@pytest.mark.parametrize("name", ["straight script confluent-kafka", "incremental kafka-python"])
+def test_freshness_is_told_in_percentiles(name: str, addresses: StackAddresses) -> None:
+    workload = Freshness(rate=100, seconds=1)
+    p50, p99 = workload.figures(contender(name, workload), addresses)
+    assert (p50.aspect, p99.aspect) == ("p50", "p99")
+    assert 0 <= p50.value <= p99.value < 30_000
 
 
 @dataclass(frozen=True)
@@ -74,6 +124,45 @@ def test_a_median_is_compared_with_the_floor_of_the_same_driver() -> None:
         "unit": "events/s",
         "of floor": "0.50",
     }
+
+
+def test_bulk_and_aspects_are_compared_with_their_like() -> None:
+    results = [
+        Result.of("w4", "straight script confluent-kafka, 1x", "floor", "events/s", [100.0]),
+        Result.of("w4", "straight script, bulk confluent-kafka, 1x", "floor", "events/s", [200.0]),
+        Result.of(
+            "w4", "straight script in two processes, bulk confluent-kafka, 1x", "floor", "events/s", [400.0]
+        ),
+        Result.of("w4", "bulk confluent-kafka, 1x", "ours", "events/s", [50.0]),
+        Result.of("w4", "Some Tool, 1x", "peer", "events/s", [50.0]),
+    ]
+    _, rows = table(results)
+    assert [row[-1] for row in rows] == ["1.00", "1.00", "2.00", "0.25", "0.50"]
+
+
+def test_what_is_too_slow_too_large_or_slows_down_is_told() -> None:
+    results = [
+        Result.of("w1", "straight script kafka-python", "floor", "events/s", [100.0]),
+        Result.of("w1", "incremental kafka-python", "ours", "events/s", [39.0]),
+        Result.of("w4", "bulk kafka-python, 1x", "ours", "events/s", [100.0]),
+        Result.of("w4", "bulk kafka-python, 16x", "ours", "events/s", [84.0]),
+        Result.of("w4", "bulk kafka-python, 16x memory", "ours", "MB", [401.0]),
+    ]
+    assert shortfalls(results) == [
+        "w1: incremental kafka-python reaches 0.39 of its floor, less than 0.4",
+        "w4: bulk kafka-python, 16x reaches 0.84 of 1x, less than 0.85",
+        "w4: bulk kafka-python, 16x memory takes 401 MB, more than 400",
+    ]
+
+
+def test_a_chart_is_an_svg_with_every_result() -> None:
+    results = [
+        Result.of("w1", "Tool <x>", "peer", "events/s", [90.0, 100.0, 300.0]),
+        Result.of("w3", "incremental kafka-python, p99", "ours", "ms", [6.5]),
+    ]
+    svg = ElementTree.fromstring(draw(results))  # noqa: S314 - of our own making
+    texts = [element.text for element in svg.iter("{http://www.w3.org/2000/svg}text")]
+    assert {"Tool <x>", "incremental kafka-python, p99", "100", "6.5"} <= set(texts)
 
 
 @pytest.mark.soak

@@ -1,0 +1,1 @@
+"""Peers: what a team would write by hand, and other tools, on the same jobs."""
