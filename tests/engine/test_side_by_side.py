@@ -181,3 +181,23 @@ def test_contracts_of_two_versions_may_differ(desk: Mesh) -> None:
     assert {"C1", "C8", "C9"} <= set(desk.rows("client_overview"))
     assert desk.outcomes("desk.events").dead_lettered == 0
     desk.assert_sound()
+
+
+def test_readers_of_before_go_on_through_a_swap(desk: Mesh) -> None:
+    """With a snapshot of before the swap, and with a statement that was prepared then."""
+    named = "SELECT relation FROM mesh.versions WHERE name = 'client_overview' AND state = 'live'"
+    prepared = "SELECT client_id, name, tickets FROM read.client_overview ORDER BY client_id"
+    with (
+        psycopg.connect(desk.database_url) as old,
+        psycopg.connect(desk.database_url, autocommit=True, prepare_threshold=0) as other,
+    ):
+        old.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        before = old.execute("SELECT count(*) FROM mesh.versions").fetchall()
+        rows = other.execute(prepared).fetchall()
+        desk.deploy(catalog(sums=True, with_city=True))
+        assert old.execute("SELECT count(*) FROM mesh.versions").fetchall() == before
+        ((relation,),) = old.execute(named).fetchall()
+        assert len(old.execute(f'SELECT client_id, name, tickets FROM data."{relation}"').fetchall()) == 5
+        assert other.execute(prepared).fetchall() == rows
+        desk.deploy(catalog())
+        assert other.execute(prepared).fetchall() == rows
