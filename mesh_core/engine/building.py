@@ -48,9 +48,9 @@ class CannotBeCopied(EngineError):
 class Build:
     """The entity versions `rows` that are built together. `contracts` are of all events of the topics they read.
 
-    `unread` are topics that nobody has read before; `serving` are the live versions, of which entries of workflows,
-    and the views that read these, are written from those topics. `copied` are the ids of versions whose tables have
-    no key yet.
+    `unread` are topics that nobody has read before; `kept_up` are versions that projectors write, of which the entries
+    of workflows, and the views that read these, are written from those topics. `copied` are the ids of versions whose
+    tables have no key yet.
     """
 
     database_url: str
@@ -58,7 +58,7 @@ class Build:
     contracts: Sequence[Contract]
     rows: Sequence[VersionRow]
     unread: frozenset[str]
-    serving: Sequence[VersionRow]
+    kept_up: Sequence[VersionRow]
     copied: frozenset[int]
     processes: int
 
@@ -175,13 +175,11 @@ class Build:
         """What applies the records of a topic to all that it feeds."""
         mine = [row for row in self.rows if topic in row.topics]
         also: list[VersionRow] = []
-        if topic in self.unread and all(row.name != ENTRY for row in mine):
-            views = [row for row in self.serving if row.kind == "view" and ENTRY in row.reads]
-            read = {id_ for row in views for id_ in row.reads.values()}
-            entries = [
-                row for row in self.serving if row.kind == "entity" and (row.name == ENTRY or row.id in read)
-            ]
-            also = [*entries, *views]
+        if topic in self.unread:
+            entries = {row.id for row in self.kept_up if row.name == ENTRY}
+            views = [row for row in self.kept_up if row.kind == "view" and row.reads.get(ENTRY) in entries]
+            read = entries | {id_ for row in views for id_ in row.reads.values()}
+            also = [*(row for row in self.kept_up if row.id in read), *views]
         plan = replace(versions.plan_of(0, [*mine, *also]), counted=frozenset(row.id for row in mine))
         return Applier(connection, plan, {}, self.id, self.contracts, topic in self.unread)
 

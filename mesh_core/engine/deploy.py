@@ -70,7 +70,7 @@ def deploy(
             progress,
             wishes,
             record,
-            [row for row in rows if row.state == "live"],
+            [row for row in rows if row.state in versions.KEPT_UP],
         )
         try:
             deployment.run()

@@ -56,8 +56,8 @@ class Deployment:
     progress: Progress
     wishes: Wishes
     record: Record
-    serving: Sequence[VersionRow] = ()
-    """What is live when the deploy begins."""
+    kept_up: Sequence[VersionRow] = ()
+    """What projectors write when the deploy begins."""
     entities: EntityBuilds = field(init=False)
     counts: Mapping[str, int] = field(default_factory=dict)
     """Rows of the views that were filled, by name."""
@@ -73,7 +73,7 @@ class Deployment:
             self.progress,
             self.wishes,
             self.record,
-            self.serving,
+            self.kept_up,
         )
 
     def run(self) -> None:

@@ -38,7 +38,7 @@ class Sources:
 
 @dataclass
 class EntityBuilds:
-    """The entities of one deploy. `serving` is what is live when it begins."""
+    """The entities of one deploy. `kept_up` is what projectors write when it begins."""
 
     connection: psycopg.Connection[Any]
     database_url: str
@@ -49,7 +49,7 @@ class EntityBuilds:
     progress: Progress
     wishes: Wishes
     record: Record
-    serving: Sequence[VersionRow]
+    kept_up: Sequence[VersionRow]
     unread: frozenset[str] = frozenset()
     """Topics of new entities that nobody has read before."""
     build: Build | None = None
@@ -94,7 +94,7 @@ class EntityBuilds:
             self.sources.contracts,
             rows,
             self.unread,
-            self.serving,
+            self.kept_up,
             frozenset(self.fresh[name].id for name in copied),
             self.wishes.processes,
         )
@@ -158,7 +158,7 @@ class EntityBuilds:
             return
         self.build.catch_up(self._behind())
         self.build.settle()
-        served = {row.name: row.id for row in self.serving if row.kind == "entity"}
+        served = {row.name: row.id for row in self.kept_up if (row.kind, row.state) == ("entity", "live")}
         checkpoints.take_from_build(self.connection, self.unread, self.build.id)
         arriving = [(None, row.id) for row in self.build.rows if row.name not in served]
         recount(self.connection, arriving, list(served.values()), self.unread)

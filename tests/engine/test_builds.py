@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
@@ -15,9 +16,11 @@ import pytest
 from mesh_core.engine import building
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.pruning import orphans
+from mesh_core.engine.swapping import rollback
 from mesh_core.log import TopicPartition
 from mesh_core.settings import Settings
-from tests.engine.desk import catalog, changes, relations, say
+from mesh_core.store.tables import ENTRY
+from tests.engine.desk import ToolBought, catalog, changes, relations, say
 from tests.support.mesh import ROOT, Mesh, environment_of
 
 
@@ -97,6 +100,26 @@ def test_a_log_without_its_beginning_is_read_only_if_that_is_accepted(full: Mesh
     say(full, range(30, 40))
     full.project()
     full.assert_sound()
+
+
+@pytest.mark.parametrize("rebuilt", [(), (ENTRY,)])
+def test_a_topic_that_is_new_to_the_mesh_brings_its_workflows(full: Mesh, rebuilt: tuple[str, ...]) -> None:
+    full.deploy(catalog(by_workflow=True))
+    full.deploy(catalog(by_workflow=True, sums=True))  # so that there are versions that are kept up
+    with full.driver.admin() as admin:
+        admin.create_topic("shed.events", 3, 1)
+    workflow = uuid4()
+    for tool in range(9):
+        full.publish(ToolBought(tool_id=tool, name="saw"), tool, workflow=workflow)
+    full.publisher.flush()
+    full.deploy(catalog(by_workflow=True, sums=True, tools=True), rebuild=rebuilt)
+    for _ in range(2):
+        entries = [(row["entity"], row["workflow_id"]) for row in full.rows("mesh_workflow_entry").values()]
+        assert entries == [("tool", workflow)] * 9
+        assert full.query("SELECT count(*) FROM mesh.event_index WHERE workflow_id = %s", workflow) == [(9,)]
+        full.assert_sound()
+        if rebuilt:
+            rollback(full.database_url)
 
 
 def deploying(mesh: Mesh, *arguments: str) -> subprocess.Popen[bytes]:

@@ -44,7 +44,7 @@ def build(engine: Engine, history: History, *, records: int, anew: bool) -> Depl
     sources = Sources(cast(Driver, PlayedLog(history, records)), list(CATALOG.contracts.values()))
     Deployment(
         connection, engine.url, sources, CATALOG, facts, sorted(facts), changes, report, lambda line: None,
-        Wishes(), deploys.begin(connection, changes.to_json()), [row for row in rows if row.state == "live"],
+        Wishes(), deploys.begin(connection, changes.to_json()), rows,
     ).run()  # fmt: skip
     prune(connection, prunable(versions.version_rows(connection)))
     engine.applier = Applier(connection, versions.live_plan(connection), {})
