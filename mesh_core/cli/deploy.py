@@ -22,6 +22,12 @@ RequireEqual = Annotated[
 AcceptTruncated = Annotated[
     bool, typer.Option("--accept-truncated", help="Build from a log that has lost its beginning.")
 ]
+SeedFromLive = Annotated[
+    bool,
+    typer.Option(
+        "--seed-from-live", help="Where a log has lost its beginning, begin with the rows that serve."
+    ),
+]
 LINE_SECONDS = 5.0
 
 
@@ -69,7 +75,10 @@ def plan(as_json: Json = False) -> None:
 
 
 def deploy(
-    require_equal: RequireEqual = False, accept_truncated: AcceptTruncated = False, as_json: Json = False
+    require_equal: RequireEqual = False,
+    accept_truncated: AcceptTruncated = False,
+    seed_from_live: SeedFromLive = False,
+    as_json: Json = False,
 ) -> None:
     """Build what is new or changed in the catalog beside what serves, compare, and swap it in.
 
@@ -78,7 +87,7 @@ def deploy(
 
     Example: MESH_CATALOG=projections.northwind mesh deploy
     """
-    _deploy((), require_equal, accept_truncated, as_json)
+    _deploy((), require_equal, accept_truncated, seed_from_live, as_json)
 
 
 def rebuild(
@@ -87,16 +96,19 @@ def rebuild(
     ],
     require_equal: RequireEqual = False,
     accept_truncated: AcceptTruncated = False,
+    seed_from_live: SeedFromLive = False,
     as_json: Json = False,
 ) -> None:
     """Build versions anew beside the live ones, though their declarations are the same, compare, and swap them in.
 
     Example: mesh rebuild order_overview --require-equal
     """
-    _deploy(names, require_equal, accept_truncated, as_json)
+    _deploy(names, require_equal, accept_truncated, seed_from_live, as_json)
 
 
-def _deploy(names: Collection[str], require_equal: bool, accept_truncated: bool, as_json: bool) -> None:
+def _deploy(
+    names: Collection[str], require_equal: bool, accept_truncated: bool, seed_from_live: bool, as_json: bool
+) -> None:
     from mesh_core.cli.surroundings import find_surroundings
     from mesh_core.engine.deploy import Topics, Wishes
     from mesh_core.engine.deploy import deploy as make_so
@@ -116,7 +128,7 @@ def _deploy(names: Collection[str], require_equal: bool, accept_truncated: bool,
         mesh.reachable_driver(),
         Topics(settings.topic_partitions, settings.topic_replication),
         show,
-        Wishes(names, require_equal, accept_truncated, settings.build_processes),
+        Wishes(names, require_equal, accept_truncated, seed_from_live, settings.build_processes),
     )
     show("")
     for warning in report.warnings:

@@ -53,12 +53,14 @@ class Wishes:
     """What whoever deploys asks for.
 
     `rebuild` names what is built though it is unchanged. `require_equal`: no swap if new rows differ from those that
-    serve. `accept_truncated`: build from a log that has lost its beginning. `processes` may read history at once.
+    serve. Where a log has lost its beginning, `accept_truncated` builds from what is left, and `seed_from_live` begins
+    with the rows that serve. `processes` may read history at once.
     """
 
     rebuild: Collection[str] = ()
     require_equal: bool = False
     accept_truncated: bool = False
+    seed_from_live: bool = False
     processes: int = 1
 
 

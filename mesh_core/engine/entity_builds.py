@@ -11,10 +11,12 @@ import psycopg
 from mesh_core.engine.building import Build, CannotBeCopied
 from mesh_core.engine.bulk import can_be_copied
 from mesh_core.engine.deploy_report import Progress, Wishes
+from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.history import History, history
 from mesh_core.engine.progress import watched
 from mesh_core.engine.pruning import drop_orphans, unregister
 from mesh_core.engine.recounting import recount
+from mesh_core.engine.seeding import check_seed, seed
 from mesh_core.log.interface import Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.catalog import Catalog
@@ -53,6 +55,8 @@ class EntityBuilds:
     unread: frozenset[str] = frozenset()
     """Topics of new entities that nobody has read before."""
     build: Build | None = None
+    seeded: Mapping[str, VersionRow] = field(default_factory=dict)
+    """Live versions that new ones of the same name begin with."""
     fresh: dict[str, VersionRow] = field(default_factory=dict)
     """New versions by name."""
 
@@ -69,11 +73,34 @@ class EntityBuilds:
             if all(row.next_offset == 0 for at, row in live.items() if at.topic == topic)
         )
         self.progress(f"replaying {', '.join(names)} from {', '.join(sorted(topics))}")
-        found = history(
-            self.sources.driver, live, self.facts, self.unread, accept_truncated=self.wishes.accept_truncated
+        found = history(self.sources.driver, live, self.facts, self.unread)
+        self.seeded = self._seeded(names, found)
+        for name in self.seeded:
+            self.fresh[name] = self._register_entity(self.catalog.entities[name], keyed=True)
+        if replayed := [name for name in names if name not in self.seeded]:
+            self._read(replayed, found, copying=True)
+            self._catch_up()
+
+    def _seeded(self, names: Sequence[str], found: History) -> dict[str, VersionRow]:
+        """The live versions that new ones begin with, by name, since the log has lost its beginning.
+
+        Raises DeployRefused where that, or going without, was not asked for.
+        """
+        lost = {partition.topic for partition in found.cut}
+        hurt = [name for name in names if lost & set(self._topics_of(name))]
+        if not hurt or self.wishes.accept_truncated:
+            return {}
+        live = {row.name: row for row in self.kept_up if (row.kind, row.state) == ("entity", "live")}
+        if self.wishes.seed_from_live and all(name in live for name in hurt):
+            for name in hurt:
+                check_seed(live[name], self.catalog.entities[name])
+            return {name: live[name] for name in hurt}
+        said = ", ".join(f"{partition} starts at {offset}" for partition, offset in sorted(found.cut.items()))
+        raise DeployRefused(
+            f"The log no longer has its beginning ({said}), so rows of {', '.join(hurt)} would be missing.",
+            remedy="Publish the missing history again into a new topic; or begin with the rows that serve now, mesh "
+            "deploy --seed-from-live; or build from what is left, mesh deploy --accept-truncated.",
         )
-        self._read(names, found, copying=True)
-        self._catch_up()
 
     def _topics_of(self, name: str) -> Sequence[str]:
         return self.entry_topics if name == ENTRY else [self.catalog.entities[name].topic]
@@ -87,7 +114,7 @@ class EntityBuilds:
         ]
         for name in names:
             self.fresh[name] = self._register_entity(self.catalog.entities[name], keyed=name not in copied)
-        rows = list(self.fresh.values())
+        rows = [self.fresh[name] for name in names]
         build = Build(
             self.database_url,
             self.sources.driver,
@@ -154,6 +181,9 @@ class EntityBuilds:
 
     def join(self) -> None:
         """Under the barrier: apply up to exactly the live checkpoints; projectors go on from there."""
+        for name, live in self.seeded.items():
+            self.progress(f"beginning with the live rows of {name}")
+            seed(self.database_url, live, self.fresh[name])
         if self.build is None:
             return
         self.build.catch_up(self._behind())

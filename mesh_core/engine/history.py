@@ -18,6 +18,8 @@ class History:
 
     begins: Mapping[TopicPartition, int]
     wanted: Mapping[TopicPartition, int]
+    cut: Mapping[TopicPartition, int]
+    """First offsets of partitions that have lost their beginning."""
 
     @property
     def total(self) -> int:
@@ -30,13 +32,10 @@ def history(
     live: Mapping[TopicPartition, Checkpoint],
     facts: Mapping[str, TopicFacts],
     unread: Collection[str],
-    *,
-    accept_truncated: bool = False,
 ) -> History:
     """What to read of the topics of these live checkpoints: as far as they are, or to the end of `unread` topics.
 
-    Raises DeployRefused where the log no longer has its beginning (unless that is accepted) or is not the one that was
-    read; LogUnavailable while Kafka is down.
+    Raises DeployRefused where the log is not the one that was read; LogUnavailable while Kafka is down.
     """
     there = [p for p in live if p.topic in facts and p.partition < facts[p.topic].partitions]
     consumer = driver.consumer(None)
@@ -54,13 +53,6 @@ def history(
                 remedy="Restore the topic, or start anew with mesh stack reset.",
             )
     wanted = {p: ends[p] if p.topic in unread else live[p].next_offset for p in there}
-    cut = sorted((p, starts[p]) for p, end in wanted.items() if starts[p] > 0 and end > 0)
-    if cut and not accept_truncated:
-        said = ", ".join(f"{partition} starts at {offset}" for partition, offset in cut)
-        raise DeployRefused(
-            f"The log no longer has its beginning ({said}), so rows that it made would be missing.",
-            remedy="Publish the missing history again into a new topic; or build from what is left: "
-            "mesh deploy --accept-truncated.",
-        )
     begins = {p: min(starts[p], end) for p, end in wanted.items()}
-    return History(begins, {p: end for p, end in wanted.items() if end > begins[p]})
+    cut = {p: starts[p] for p, end in wanted.items() if starts[p] > 0 and end > 0}
+    return History(begins, {p: end for p, end in wanted.items() if end > begins[p]}, cut)

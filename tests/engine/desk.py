@@ -20,6 +20,7 @@ class ClientSaved(Event, type="desk.client.saved.v1"):
     client_id: str
     name: str
     city: str | None = None
+    nickname: str | None = None
 
 
 class ClientGone(Event, type="desk.client.gone.v1"):
@@ -60,8 +61,17 @@ class Tool(Entity, service="shed"):
     folds = upsert(ToolBought)
 
 
-def client(doc: str = "", *, with_city: bool = False) -> type[Entity]:
+def client(doc: str = "", *, with_city: bool = False, with_nickname: bool = False) -> type[Entity]:
     """The entity as first declared, or as changed later."""
+    if with_nickname:
+
+        class Nicknamed(Entity, service="desk", name="client"):
+            client_id: Key[str]
+            name: Col[str]
+            nickname: Col[str | None]
+            folds = upsert(ClientSaved), delete(ClientGone)
+
+        return Nicknamed
     if with_city:
 
         class Changed(Entity, service="desk", name="client"):
@@ -92,14 +102,17 @@ def catalog(
     by_workflow: bool = False,
     priced: bool = False,
     adding: bool = False,
+    with_nickname: bool = False,
 ) -> Catalog:
-    declared: Any = client(doc, with_city=with_city)
+    declared: Any = client(doc, with_city=with_city, with_nickname=with_nickname)
     tickets = many(Ticket.client_id, declared.client_id)
     columns = {"client_id": declared.client_id, "name": declared.name, "tickets": tickets.count()}
     if sums:
         columns["cost"] = tickets.sum(Ticket.cost)
     if with_city:
         columns |= {"city": declared.city, "saves": declared.saves}
+    if with_nickname:
+        columns["nickname"] = declared.nickname
     views: list[Any] = [View("client_overview", declared, doc=doc, **columns)]
     entities: list[Any] = [declared, Ticket]
     if tools:

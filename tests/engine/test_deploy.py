@@ -190,6 +190,13 @@ def test_a_build_without_its_history_is_refused(desk: Mesh) -> None:
     with pytest.raises(DeployRefused, match="no longer has its beginning"):
         desk.deploy(catalog(with_city=True))
     assert desk.rows("client_overview") == before
+    changed = catalog(with_nickname=True)
+    desk.deploy(changed, seed_from_live=True)
+    assert {key: row | {"nickname": None} for key, row in before.items()} == desk.rows("client_overview")
+    desk.publish(ClientSaved(client_id="C1", name="anew", nickname="Annie"), "C1")
+    desk.project()
+    assert desk.rows("client_overview")["C1"]["nickname"] == "Annie"
+    desk.assert_sound()
 
 
 def test_readers_see_one_version_or_the_other(desk: Mesh) -> None:
