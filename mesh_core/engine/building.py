@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -97,17 +98,32 @@ class Build:
             if processes == 1:
                 work(self, wanted, os.getpid())
             else:
-                # Spawned, not forked: Kafka clients do not survive a fork. This process works, too.
-                context = multiprocessing.get_context("spawn")
-                with ProcessPoolExecutor(processes - 1, context) as pool:
-                    others = [pool.submit(work, self, wanted, os.getpid()) for _ in range(processes - 1)]
-                    work(self, wanted, os.getpid())
-                    for other in others:
-                        other.result()
+                self._work_together(wanted, processes)
         except (psycopg.Error, UnicodeEncodeError) as error:
             if fault_of(error) != "data" or not self.copied:
                 raise
             raise CannotBeCopied from error
+
+    def _work_together(self, wanted: Mapping[TopicPartition, int], processes: int) -> None:
+        # Spawned, not forked: Kafka clients do not survive a fork. This process works, too.
+        mine = set(multiprocessing.active_children())
+        try:
+            with ProcessPoolExecutor(processes - 1, multiprocessing.get_context("spawn")) as pool:
+                others = [pool.submit(work, self, wanted, os.getpid()) for _ in range(processes - 1)]
+                try:
+                    work(self, wanted, os.getpid())
+                except BaseException:  # the pool would wait until the others have read all the rest
+                    for process in set(multiprocessing.active_children()) - mine:
+                        process.terminate()
+                    raise
+                for other in others:
+                    other.result()
+        except BrokenProcessPool as error:
+            raise EngineError(
+                "A process of the build was killed.",
+                remedy="See whether memory is short (MESH_BUILD_PROCESSES=1 takes less), then deploy again; what serves "
+                "is untouched.",
+            ) from error
 
     def catch_up(self, wanted: Mapping[TopicPartition, int]) -> None:
         """Apply records batch by batch until the checkpoints are at exactly `wanted`."""

@@ -79,7 +79,9 @@ class Deployment:
     def run(self) -> None:
         """Do it all. Raises DeployRefused before anything that serves is touched."""
         if self.plan.changes:
-            older = [row for row in versions.version_rows(self.connection) if row.state == "previous"]
+            older = [
+                row for row in versions.version_rows(self.connection) if row.state in ("previous", "kept")
+            ]
             revived = {step.revived.id for step in self.plan.steps if step.revived is not None}
             self.entities.run(self._built("entity"))
             views = self._build_views()
@@ -218,8 +220,9 @@ class Deployment:
 
     def _forget(self, ids: Collection[int]) -> None:
         """Versions before the previous ones are kept up no longer: a rollback undoes one deploy."""
-        rows = versions.version_rows(self.connection)
-        gone = [row for row in prunable(rows) if row.id in ids and row.state == "previous"]
+        gone = prunable(versions.version_rows(self.connection), ids)
+        left = set(ids) - {row.id for row in gone}
+        versions.set_state(self.connection, left, "kept")
         self.report.warnings += prune(self.connection, gone)
 
     # ---- entries of workflows

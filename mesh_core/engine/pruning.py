@@ -39,17 +39,16 @@ def prune_all(
     with connect(database_url, "mesh prune") as connection:
         alone(connection)
         rows = versions.version_rows(connection)
-        unused = {(row.kind, row.name) for row in rows if row.state == "live" and row.name in names}
+        unused = [row for row in rows if row.state == "live" and row.name in names]
         for name in names:
             if name in catalog.entities or name in catalog.views:
                 raise UsageError(f"{name} is declared in the catalog.", remedy="Take it from there first.")
-            if name not in {known for _, known in unused}:
+            if name not in {row.name for row in unused}:
                 raise UsageError(f"Nothing of the name {name} serves.", remedy="See mesh status.")
-        going = prunable(rows, unused)
-        if blocked := unused - {(row.kind, row.name) for row in going}:
+        going = prunable(rows, idle(rows) | {row.id for row in unused})
+        if blocked := [row.name for row in unused if row not in going]:
             raise UsageError(
-                f"{', '.join(sorted(name for _, name in blocked))} is still read by a view that stays.",
-                remedy="Prune that view, too.",
+                f"{', '.join(blocked)} is still read by a view that stays.", remedy="Prune that view, too."
             )
         if dry_run:
             return Pruned(going, orphans(connection), ())
@@ -59,14 +58,16 @@ def prune_all(
         return Pruned(going, found, drop_orphans(connection))
 
 
-def prunable(rows: Iterable[VersionRow], unused: Collection[tuple[str, str]] = ()) -> list[VersionRow]:
-    """Of all versions those that do not serve, and live ones named in `unused`, that nothing left reads."""
+def idle(rows: Iterable[VersionRow]) -> set[int]:
+    """Ids of versions that do not serve."""
+    return {row.id for row in rows if row.state != "live"}
+
+
+def prunable(rows: Iterable[VersionRow], going: Collection[int]) -> list[VersionRow]:
+    """Of all versions those whose ids are `going`, but for entities that a view that stays reads."""
     rows = list(rows)
-    idle = ("previous", "building", "queued", "joined")
-    gone = {row.id for row in rows if row.state in idle or (row.kind, row.name) in unused}
-    kept = [row for row in rows if row.id not in gone]
-    read = {id_ for row in kept for id_ in row.reads.values()}
-    return [row for row in rows if row.id in gone and row.id not in read]
+    read = {id_ for row in rows if row.id not in going for id_ in row.reads.values()}
+    return [row for row in rows if row.id in going and row.id not in read]
 
 
 def prune(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) -> list[str]:

@@ -49,7 +49,7 @@ versions = Table(
         "reads", JSONB, nullable=False, server_default=text("'{}'"), comment="a view: entity -> version id"
     ),
     Column("topics", ARRAY(Text), nullable=False, comment="topics that feed it"),
-    Column("state", Text, nullable=False, comment="building, queued, joined, live, previous"),
+    Column("state", Text, nullable=False, comment="building, queued, joined, live, previous, kept"),
     Column("created_at", _time, nullable=False, server_default=_now),
     Column("live_at", _time),
     UniqueConstraint("kind", "name", "number"),

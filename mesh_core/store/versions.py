@@ -37,11 +37,12 @@ class VersionRow:
     state: str
 
 
-KEPT_UP = ("joined", "live", "previous")
+KEPT_UP = ("joined", "live", "previous", "kept")
 """States in which projectors keep a version up to date.
 
 A version is `building` until projectors know of it. A view is then `queued` while it is filled. `joined` is whatever
-is whole and kept up, but does not serve yet; `live` serves; `previous` did, and is kept up for a rollback.
+is whole and kept up, but does not serve yet; `live` serves; `previous` did, and is kept up for a rollback; `kept` did before that,
+and is read by a view that goes on.
 """
 
 

@@ -37,7 +37,7 @@ STATEMENTS = (
         PRIMARY KEY (version_id)
     )""",
     "COMMENT ON TABLE mesh.builds IS 'How far the filling of a version is: events read, or rows of a view.'",
-    "COMMENT ON COLUMN mesh.versions.state IS 'building, queued, joined, live, previous'",
+    "COMMENT ON COLUMN mesh.versions.state IS 'building, queued, joined, live, previous, kept'",
 )
 
 

@@ -14,7 +14,7 @@ from mesh_core.engine.deploy_report import Wishes
 from mesh_core.engine.deployment import Deployment
 from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
-from mesh_core.engine.pruning import drop_orphans, prunable, prune, unregister
+from mesh_core.engine.pruning import drop_orphans, idle, prunable, prune, unregister
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Driver
 from mesh_core.store import deploys, versions
@@ -46,7 +46,8 @@ def build(engine: Engine, history: History, *, records: int, anew: bool) -> Depl
         connection, engine.url, sources, CATALOG, facts, sorted(facts), changes, report, lambda line: None,
         Wishes(), deploys.begin(connection, changes.to_json()), rows,
     ).run()  # fmt: skip
-    prune(connection, prunable(versions.version_rows(connection)))
+    rows = versions.version_rows(connection)
+    prune(connection, prunable(rows, idle(rows)))
     engine.applier = Applier(connection, versions.live_plan(connection), {})
     return report
 

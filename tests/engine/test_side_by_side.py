@@ -10,7 +10,7 @@ import pytest
 
 from mesh_core.engine.deploy import DeployReport
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.engine.pruning import orphans, prunable, prune
+from mesh_core.engine.pruning import idle, orphans, prunable, prune
 from mesh_core.engine.swapping import rollback
 from mesh_core.model import Catalog, Col, Entity, Event, Key, View, delete, upsert
 from mesh_core.store import versions
@@ -24,7 +24,8 @@ def previous(mesh: Mesh) -> set[str]:
 
 def prune_all(mesh: Mesh) -> list[str]:
     with psycopg.connect(mesh.database_url, autocommit=True) as connection:
-        return prune(connection, prunable(versions.version_rows(connection)))
+        rows = versions.version_rows(connection)
+        return prune(connection, prunable(rows, idle(rows)))
 
 
 def test_a_rollback_serves_what_was_kept_up(desk: Mesh) -> None:
@@ -60,6 +61,23 @@ def test_only_one_deploy_can_be_taken_back(desk: Mesh) -> None:
     desk.deploy(catalog(sums=True, with_city=True))
     assert previous(desk) == {"client_overview__2", "desk_client__1"}
     assert "client_overview__1" not in relations(desk)
+    desk.assert_sound()
+
+
+def test_what_a_kept_view_reads_is_kept(desk: Mesh) -> None:
+    """A view that becomes previous reads an entity version that became so one deploy before."""
+    desk.deploy(catalog(ticket_list=True))
+    desk.deploy(catalog(with_city=True))  # ticket_list goes on with the client of before
+    assert "desk_client__1" in previous(desk)
+    desk.deploy(catalog(with_city=True, ticket_list=True))
+    assert previous(desk) == {"ticket_list__1"}
+    assert desk.query("SELECT relation FROM mesh.versions WHERE state = 'kept'") == [("desk_client__1",)]
+    say(desk, range(5))
+    desk.project()
+    rollback(desk.database_url)
+    desk.assert_sound()
+    assert prune_all(desk) == []
+    desk.project()
     desk.assert_sound()
 
 
