@@ -41,8 +41,8 @@ KEPT_UP = ("joined", "live", "previous", "kept")
 """States in which projectors keep a version up to date.
 
 A version is `building` until projectors know of it. A view is then `queued` while it is filled. `joined` is whatever
-is whole and kept up, but does not serve yet; `live` serves; `previous` did, and is kept up for a rollback; `kept` did before that,
-and is read by a view that goes on.
+is whole and kept up, but does not serve yet; `live` serves; `previous` did, and is kept up for a rollback; `kept` did
+before that, and is read by a view that goes on.
 """
 
 
