@@ -16,6 +16,7 @@ from bench.harness import Kind
 
 FOLDER = Path(__file__).parent / "results"
 TWO = "two processes"
+_PARTIAL = "-partial"
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def floor_of(result: Result, results: Sequence[Result]) -> Result | None:
         and TWO not in floor.name
         and result.driver in ("", floor.driver)
     ]
-    return max(same, key=lambda floor: floor.value, default=None)
+    return max(same, key=lambda floor: -floor.value if floor.unit == "ms" else floor.value, default=None)
 
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:
@@ -103,19 +104,20 @@ def as_data(results: Sequence[Result]) -> list[dict[str, object]]:
     return [asdict(result) for result in results]
 
 
-def write(results: Sequence[Result]) -> Path:
-    """Keeps the list in a file named by the time and the workloads."""
+def write(results: Sequence[Result], *, partial: bool = False) -> Path:
+    """Keeps the list in a file named by the time and the workloads; `partial` if not everybody took part."""
     FOLDER.mkdir(exist_ok=True)
-    names = "-".join(sorted({result.workload for result in results}))
+    names = "-".join(sorted({result.workload.replace(" ", "_") for result in results}))
+    names += _PARTIAL if partial else ""
     path = FOLDER / f"{datetime.now(UTC):%Y-%m-%dT%H%M%SZ}-{names}.json"
     path.write_text(json.dumps(as_data(results), indent=2) + "\n")
     return path
 
 
 def newest() -> list[Result]:
-    """Of every workload what the last file that has it says, in the order of workloads."""
+    """Of every workload what the last whole run says, in the order of workloads."""
     found: dict[str, list[Result]] = {}
-    for path in sorted(FOLDER.glob("*.json")):
+    for path in sorted(path for path in FOLDER.glob("*.json") if not path.stem.endswith(_PARTIAL)):
         by_workload: dict[str, list[Result]] = {}
         for data in json.loads(path.read_text()):
             by_workload.setdefault(data["workload"], []).append(Result.from_data(data))

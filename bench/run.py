@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from bench.harness import Contender, Figure, Workload, measure
+from bench.peers import tools
 from bench.results import Result
 from bench.workloads import WORKLOADS
 from bench.workloads.w1 import ContactUpdates
@@ -25,8 +26,8 @@ _MEGABYTE = 1_000_000
 Say = Callable[[str], None]
 
 
-def figures(names: Sequence[str], runs: int, only: str, say: Say) -> list[Result]:
-    """What these workloads (all, if none is named) measure of every contender whose name has `only`.
+def figures(names: Sequence[str], runs: int, only: str, say: Say) -> Iterator[list[Result]]:
+    """What these workloads (all, if none is named) measure of every contender whose name has `only`; one by one.
 
     Raises UsageError on an unknown workload, BenchmarkFailed if a contender fails.
     """
@@ -34,15 +35,16 @@ def figures(names: Sequence[str], runs: int, only: str, say: Say) -> list[Result
         raise UsageError(
             f"There is no workload {', '.join(sorted(unknown))}.", remedy=f"Known: {', '.join(WORKLOADS)}."
         )
+    if not tools.installed():
+        say(tools.MISSING)
     with _services() as services:
-        return [
-            result
-            for name in names or WORKLOADS
-            for workload in WORKLOADS[name]
-            for result in rounds(
-                workload, runs, only, lambda w, contender: w.figures(contender, services), services, say
-            )
-        ]
+
+        def take(workload: Workload, contender: Contender) -> list[Figure]:
+            return workload.figures(contender, services)
+
+        for name in names or WORKLOADS:
+            parts = [rounds(workload, runs, only, take, services, say) for workload in WORKLOADS[name]]
+            yield [result for part in parts for result in part]
 
 
 def memory(runs: int, only: str, say: Say) -> list[Result]:
@@ -56,7 +58,8 @@ def memory(runs: int, only: str, say: Say) -> list[Result]:
                 done = measure(w, contender, services)
                 return [Figure(f"{growth}x memory", done.peak_memory / _MEGABYTE, "MB")]
 
-            results += rounds(workload, runs, only, peak, services, say)
+            found = rounds(workload, runs, only, peak, services, say)
+            results += [replace(result, workload="w1 memory") for result in found]
     return results
 
 

@@ -16,6 +16,7 @@ from bench.filling import available_drivers, fill
 from bench.floor.payloads import CONTACT_COLUMNS
 from bench.harness import Contender, Figure, rate
 from bench.history import CONTACT_TOPIC, contacts
+from bench.peers import tools
 from mesh_core.stack import StackAddresses
 
 COLUMNS = "id, org_id, name, email, status, version"
@@ -42,14 +43,14 @@ class ContactUpdates:
 
     def contenders(self) -> Sequence[Contender]:
         """See `Workload.contenders`."""
-        return latest_state()
+        return latest_state(self.events)
 
     def figures(self, contender: Contender, services: StackAddresses) -> list[Figure]:
         """See `Workload.figures`."""
         return rate(self, contender, services)
 
 
-def latest_state() -> list[Contender]:
+def latest_state(events: int) -> list[Contender]:
     """Everybody who keeps the latest state of contacts."""
     found = []
     for driver in available_drivers():
@@ -61,4 +62,6 @@ def latest_state() -> list[Contender]:
             contenders.HAND_WRITTEN, module, available_drivers()[-1], "TABLE contact", "peer", "w1"
         )
     )
+    if tools.installed():
+        found += [tools.pathway("w1", COLUMNS, events), tools.bytewax(COLUMNS, events)]
     return found

@@ -16,8 +16,9 @@ from bench import contenders
 from bench.filling import available_drivers, fill
 from bench.floor import joined
 from bench.floor.payloads import CONTACT_COLUMNS
-from bench.harness import Contender, Figure, measure
+from bench.harness import Contender, Figure, measure, rate
 from bench.history import CONTACT_TOPIC, INVOICE_TOPIC, ORGANISATION_TOPIC, ThreeServices
+from bench.peers import tools
 from mesh_core.stack import StackAddresses
 
 COLUMNS = "id, org_id, name, email, status, version, org_name, invoice_count, invoice_sum"
@@ -72,11 +73,13 @@ class Joined:
         found.append(contenders.script(two, "bench.floor.w2_bulk", best, joined.ROWS, "floor", "two"))
         module = "bench.peers.handwritten"
         found.append(contenders.script(contenders.HAND_WRITTEN, module, best, joined.ROWS, "peer", "w2"))
+        if tools.installed():
+            found.append(tools.pathway("w2", COLUMNS, self.events))
         return found
 
     def figures(self, contender: Contender, services: StackAddresses) -> list[Figure]:
         """See `Workload.figures`."""
-        return [Figure("", self.events / measure(self, contender, services).seconds, "events/s")]
+        return rate(self, contender, services)
 
     @cached_property
     def _rows(self) -> list[tuple[object, ...]]:

@@ -68,7 +68,7 @@ class Freshness:
 
     def contenders(self) -> Sequence[Contender]:
         """See `Workload.contenders`."""
-        return latest_state()
+        return latest_state(self.events)
 
     def figures(self, contender: Contender, services: StackAddresses) -> list[Figure]:
         """See `Workload.figures`."""

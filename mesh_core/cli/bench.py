@@ -38,17 +38,19 @@ def bench(
     def say(line: str) -> None:
         typer.echo(line, err=True)
 
-    found = (
-        run.memory(runs, only or "incremental", say)
+    found = []
+    for part in (
+        [run.memory(runs, only or "incremental", say)]
         if memory
         else run.figures(workloads or [], runs, only, say)
-    )
-    path = results.write(found)
+    ):
+        # At once: what comes after may fail, and the whole takes its time.
+        say(f"kept in {results.write(part, partial=bool(memory or only))}")
+        found += part
     if as_json:
         print_json(results.as_data(found))
     else:
         print_table(*results.table(found))
-    say(f"kept in {path}")
     if not (memory or only):
         say(f"drawn in {_load('bench.chart').write()}")
     for shortfall in (slow := limits.shortfalls(found)):

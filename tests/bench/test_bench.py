@@ -12,10 +12,11 @@ from bench.chart import draw
 from bench.harness import BenchmarkFailed, Contender, Measure, Workload, measure
 from bench.history import CONTACT_TOPIC, INVOICE_TOPIC, ORGANISATION_TOPIC, ThreeServices, fold
 from bench.limits import shortfalls
+from bench.peers import tools
 from bench.results import Result, table
 from bench.run import GROWTH
 from bench.workloads.w1 import ContactUpdates
-from bench.workloads.w2 import Joined
+from bench.workloads.w2 import Grown, Joined
 from bench.workloads.w3 import Freshness
 from mesh_core.stack import StackAddresses
 from tests.support.services import Services
@@ -76,6 +77,25 @@ def test_joins_of_amended_invoices_are_right(name: str, addresses: StackAddresse
     (figure,) = workload.figures(contender(name, workload), addresses)
     assert figure.value > 0
     assert figure.unit == "events/s"
+
+
+@pytest.mark.skipif(not tools.installed(), reason=tools.MISSING)
+@pytest.mark.parametrize(
+    ("name", "workload"), [("Pathway", SMALL), ("Bytewax", SMALL), ("Pathway", Joined(AMENDED))]
+)
+def test_other_tools_make_the_same_rows(name: str, workload: Workload, addresses: StackAddresses) -> None:
+    workload.fill(addresses.kafka_bootstrap_servers)
+    (figure,) = workload.figures(contender(name, workload), addresses)
+    assert figure.value > 0
+
+
+def test_growth_tells_rate_and_memory(addresses: StackAddresses) -> None:
+    workload = Grown(AMENDED, "w4", "1x")
+    workload.fill(addresses.kafka_bootstrap_servers)
+    rate, memory = workload.figures(contender("bulk confluent-kafka", workload), addresses)
+    assert (rate.aspect, rate.unit) == ("1x", "events/s")
+    assert (memory.aspect, memory.unit) == ("1x memory", "MB")
+    assert memory.value > 10
 
 
 @pytest.mark.parametrize("name", ["straight script confluent-kafka", "incremental kafka-python"])
