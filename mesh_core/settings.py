@@ -124,6 +124,11 @@ class Settings(BaseSettings):
     projector_metrics_port: int = Field(
         9108, ge=0, le=65535, description="Loopback port of the projector's /metrics and /readyz; 0: none."
     )
+    fan_out_limit: int = Field(
+        10_000,
+        ge=1,
+        description="Rows of a view past which a change of one neighbour is queued, and they follow bit by bit.",
+    )
     dead_letter_limit: int = Field(
         10_000, ge=0, description="Dead letters of one topic past which the projector halts it."
     )

@@ -30,7 +30,7 @@ def check(
     if as_json:
         print_json([{**asdict(result), "clean": result.clean} for result in results])
     else:
-        titles = ["view", "rows", "missing", "unexpected", "different", "keys that differ"]
+        titles = ["view", "rows", "missing", "unexpected", "different", "pending", "keys that differ"]
         rows = [
             [
                 result.view,
@@ -38,6 +38,7 @@ def check(
                 result.missing,
                 result.unexpected,
                 result.different,
+                result.pending,
                 "; ".join(", ".join(map(str, key)) for key in result.samples) or None,
             ]
             for result in results

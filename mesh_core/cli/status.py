@@ -64,6 +64,7 @@ def status(
 def describe(found: MeshStatus, lags: Mapping[TopicPartition, Lag]) -> dict[str, Any]:
     """All facts as plain data; a lag that is not known is None."""
     from mesh_core.log import TopicPartition
+    from mesh_core.read.catalogue import fan_out_pending
 
     partitions = [
         {
@@ -83,6 +84,9 @@ def describe(found: MeshStatus, lags: Mapping[TopicPartition, Lag]) -> dict[str,
         {**asdict(version), **_worst([by_name[topic] for topic in version.topics if topic in by_name])}
         for version in found.versions
     ]
+    for row in versions:
+        if row["stale"] is None and row["fan_out_since"] is not None:
+            row["stale"] = fan_out_pending(row["fan_out_since"].isoformat())
     return {
         "generation": found.generation,
         "versions": versions,

@@ -11,6 +11,7 @@ from psycopg import IsolationLevel
 
 from mesh_core.errors import UsageError
 from mesh_core.store.connections import connect
+from mesh_core.store.fan_out import queued
 from mesh_core.store.tables import physical, quote
 from mesh_core.store.versions import live_plan
 from mesh_core.store.view_query import equal, view_select
@@ -24,7 +25,8 @@ class CheckResult:
     """How a view compares with its definition.
 
     `rows` as computed, and how many are missing from the view, should not be there, or have other values;
-    `samples` are keys of some of these.
+    `samples` are keys of some of these. `pending` are rows that the fan-out queue names, which are left out: they are
+    still to be recomputed.
     """
 
     view: str
@@ -33,6 +35,7 @@ class CheckResult:
     unexpected: int
     different: int
     samples: Sequence[tuple[Any, ...]]
+    pending: int = 0
 
     @property
     def clean(self) -> bool:
@@ -62,16 +65,30 @@ def _compare(connection: psycopg.Connection[Any], view: ViewVersion) -> CheckRes
     differs = " OR ".join(f"d.{quote(name)} IS DISTINCT FROM v.{quote(name)}" for name in values)
     first = quote(key[0])
     pairs = f"({view_select(view.model, view.tables)}) d FULL JOIN {physical(view.relation)} v ON {equal('d', key, 'v', key)}"
+    with connection.cursor() as cursor:
+        nodes = {name for name, _, _ in queued(cursor, view.id)}
+    waits, is_pending = "", "false"
+    if nodes:
+        waits = f"WITH pending AS MATERIALIZED (SELECT DISTINCT * FROM ({view.fan_out.pending(sorted(nodes))}) AS p) "
+        same = " AND ".join(f"p.{quote(k)} = coalesce(d.{quote(k)}, v.{quote(k)})" for k in key)
+        pairs += f" LEFT JOIN pending p ON {same}"
+        is_pending = f"p.{first} IS NOT NULL"
+    counts = [
+        f"d.{first} IS NOT NULL",
+        f"v.{first} IS NULL AND NOT {is_pending}",
+        f"d.{first} IS NULL AND NOT {is_pending}",
+        f"d.{first} IS NOT NULL AND v.{first} IS NOT NULL AND ({differs}) AND NOT {is_pending}",
+        is_pending,
+    ]
     row = connection.execute(
-        f"SELECT count(d.{first}), count(*) FILTER (WHERE v.{first} IS NULL), count(*) FILTER (WHERE d.{first} IS NULL), "
-        f"count(*) FILTER (WHERE d.{first} IS NOT NULL AND v.{first} IS NOT NULL AND ({differs})) FROM {pairs}"
+        f"{waits}SELECT {', '.join(f'count(*) FILTER (WHERE {each})' for each in counts)} FROM {pairs}"
     ).fetchone()
     assert row is not None
+    rows, missing, unexpected, different, pending = row
     samples: Sequence[tuple[Any, ...]] = ()
-    if any(row[1:]):
+    if missing or unexpected or different:
         shown = ", ".join(f"coalesce(d.{quote(name)}, v.{quote(name)})" for name in key)
         samples = connection.execute(
-            f"SELECT {shown} FROM {pairs} WHERE {differs} ORDER BY {shown} LIMIT {SAMPLES}"
+            f"{waits}SELECT {shown} FROM {pairs} WHERE ({differs}) AND NOT {is_pending} ORDER BY {shown} LIMIT {SAMPLES}"
         ).fetchall()
-    rows, missing, unexpected, different = row
-    return CheckResult(view.model.name, rows, missing, unexpected, different, samples)
+    return CheckResult(view.model.name, rows, missing, unexpected, different, samples, pending)

@@ -9,7 +9,9 @@ import psycopg
 from psycopg import IsolationLevel
 
 from mesh_core.engine.deploy_report import Progress
-from mesh_core.store import tables, versions
+from mesh_core.engine.draining import CHUNK as FAN_OUT_CHUNK
+from mesh_core.engine.draining import LISTED
+from mesh_core.store import fan_out, tables, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.versions import VersionRow
 from mesh_core.store.view_writes import ViewVersion
@@ -61,6 +63,24 @@ def drain(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]) -> 
             with connection.transaction(), connection.cursor() as cursor:
                 view.lock(cursor)
                 taken = view.drain(cursor, CHUNK)
+        _drain_fan_out(connection, view)
+
+
+def _drain_fan_out(connection: psycopg.Connection[Any], view: ViewVersion) -> None:
+    """Recompute what the fan-out queue has now. What changes again meanwhile is left to the projectors.
+
+    They drain it once the view has joined, as they do of any view, and until then it is stale. Waiting for a queue
+    that is empty could be waiting for ever.
+    """
+    with connection.cursor() as cursor:
+        first = fan_out.queued(cursor, view.id)
+        while left := first & fan_out.queued(cursor, view.id):
+            for name in {name for name, _, _ in left}:
+                listed = view.fan_out.upcoming(cursor, name, LISTED)
+                while listed:
+                    with connection.transaction():
+                        view.lock(cursor)
+                        listed = view.drain_fan_out(cursor, listed, FAN_OUT_CHUNK)
 
 
 def drain_rest(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]) -> None:

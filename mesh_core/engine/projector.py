@@ -9,6 +9,7 @@ import psycopg
 
 from mesh_core.engine import watch
 from mesh_core.engine.assignment import Assignment
+from mesh_core.engine.draining import CHUNK, Draining
 from mesh_core.engine.errors import PlanChanged
 from mesh_core.engine.gathering import Gatherer
 from mesh_core.engine.halts import Halts
@@ -24,6 +25,8 @@ from mesh_core.store import checkpoints
 from mesh_core.store.errors import Fenced, ForeignPartition
 from mesh_core.telemetry import get_logger, metrics, process_span, stage
 
+BUSY_POLL_SECONDS = 0.01
+"""Longest that a poll waits for records while there is something to drain."""
 log = get_logger(__name__)
 
 
@@ -37,14 +40,15 @@ class Projector:
         self._settings, self._driver = settings, driver
         self._stopping = threading.Event()
         self._standing = Standing()
-        self._session = Session(database_url, self._standing.fences, self._stopping)
+        self._session = Session(database_url, self._standing.fences, self._stopping, settings.fan_out_limit)
+        self._draining = Draining(self._session, min(CHUNK, settings.fan_out_limit))
 
     def stop(self) -> None:
         """Finish the current batch, then leave the group."""
         self._stopping.set()
 
     def run(self, until: Position | None = None) -> None:
-        """Project until `stop`, or until the owned partitions have reached `until`.
+        """Project until `stop`, or until the owned partitions have reached `until` and nothing waits in the fan-out queue.
 
         Raises NotDeployed when there is nothing to keep up, and whatever is neither bad data nor a passing fault.
         """
@@ -53,10 +57,18 @@ class Projector:
             consumer = self._driver.consumer(self._settings.group, self._settings.projector_instance_id)
             with consumer:
                 turns = _Turns(
-                    self._settings, self._driver, consumer, self._session, self._standing, self._stopping
+                    self._settings,
+                    self._driver,
+                    consumer,
+                    self._session,
+                    self._standing,
+                    self._draining,
+                    self._stopping,
                 )
                 while not self._stopping.is_set() and not (until and self._standing.reached(until)):
                     turns.turn()
+            if not self._stopping.is_set():
+                self._draining.finish()
         finally:
             self._session.close()
 
@@ -85,9 +97,10 @@ class _Turns:
         consumer: Consumer,
         session: Session,
         standing: Standing,
+        draining: Draining,
         stopping: threading.Event,
     ) -> None:
-        self._poll_seconds = settings.projector_poll_seconds
+        self._poll_seconds, self._draining = settings.projector_poll_seconds, draining
         self._consumer, self._session, self._standing, self._stopping = consumer, session, standing, stopping
         self._subscribed: tuple[str, ...] = ()
         self._gatherer = Gatherer(settings.projector_batch_min, settings.projector_batch_max)
@@ -103,8 +116,10 @@ class _Turns:
         """One batch; where Postgres went away, go on once it is back. Raises what does not pass."""
         try:
             self._subscribe()
-            self._apply(self._gather())
+            chunks = self._gather()
+            self._apply(chunks)
             if not self._stopping.is_set():
+                self._draining.turn(idle=not chunks)
                 self._inspection.when_due()
         except psycopg.Error as error:
             if fault_of(error) != "passing":
@@ -120,7 +135,10 @@ class _Turns:
     def _gather(self) -> list[Chunk]:
         try:
             with stage("poll"):
-                return self._gatherer.gather(self._consumer, self._poll_seconds)
+                seconds = (
+                    min(BUSY_POLL_SECONDS, self._poll_seconds) if self._draining.busy else self._poll_seconds
+                )
+                return self._gatherer.gather(self._consumer, seconds)
         except OffsetOutOfRange as error:
             self._halts.halt(error.partition.topic, str(error))
             return []

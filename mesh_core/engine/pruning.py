@@ -88,7 +88,7 @@ def unregister(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) 
             if row.state == "live":
                 cursor.execute(f'DROP VIEW IF EXISTS read."{stem(row)}"')
         cursor.execute("DELETE FROM mesh.versions WHERE id = ANY(%s)", (ids,))
-        for table in ("held_events", "sequences", "recent_ids"):
+        for table in ("held_events", "sequences", "recent_ids", "fan_out"):
             cursor.execute(f"DELETE FROM mesh.{table} WHERE version_id = ANY(%s)", (ids,))
         cursor.execute("DELETE FROM mesh.checkpoints WHERE build = ANY(%s)", (ids,))
         versions.raise_generation(connection)

@@ -27,9 +27,14 @@ class Session:
     """
 
     def __init__(
-        self, database_url: str, fences: Mapping[TopicPartition, int], stopping: threading.Event
+        self,
+        database_url: str,
+        fences: Mapping[TopicPartition, int],
+        stopping: threading.Event,
+        fan_out_limit: int,
     ) -> None:
         self._url, self._fences, self._stopping = database_url, fences, stopping
+        self._fan_out_limit = fan_out_limit
         self._connection: psycopg.Connection[Any] | None = None
         self._applier: Applier | None = None
         self._backoff = Backoff()
@@ -77,7 +82,7 @@ class Session:
             raise NotDeployed(
                 "Nothing is deployed, so there is nothing to project.", remedy="Run mesh deploy first."
             )
-        self._applier = Applier(self._connection, plan, self._fences)
+        self._applier = Applier(self._connection, plan, self._fences, fan_out_limit=self._fan_out_limit)
         self._applier.prepare()
         log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
 

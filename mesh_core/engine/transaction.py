@@ -3,7 +3,7 @@
 1. Checkpoints FOR UPDATE in (topic, partition) order: the barrier. Offset and fence must be what we hold.
 2. Versions, held keys, decisions and look-ups, read after the lock in fresh statements.
 3. Fold. Entity rows: COPY to staging, one statement a patch shape.
-4. View locks by version id; then affected roots, and their rows.
+4. View locks by version id; then affected roots, and their rows, or the fan-out queue where these are many.
 5. Held events, event index, sequences, decisions; checkpoints; NOTIFY; commit.
 
 Every transaction takes its locks in this order, so none can deadlock with another.
@@ -29,7 +29,7 @@ from mesh_core.engine.routing import BUILT_IN, Router, routers
 from mesh_core.engine.rows import foreign_partition
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.event import Contract
-from mesh_core.store import checkpoints, held, lookups, versions
+from mesh_core.store import checkpoints, fan_out, held, lookups, versions
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
 from mesh_core.store.entity_writes import Shape
 from mesh_core.store.errors import Fenced
@@ -55,6 +55,7 @@ class Applier:
     Batches are decoded by `router`, which has the versions that serve; `others` have versions that know other contracts
     of the same events, and decode anew. `contracts` are known besides those that the versions fold.
     A build is `indexing` events of workflows, and decisions, where nobody has read its topics before.
+    What reaches more roots of a view than `fan_out_limit` is queued.
     """
 
     connection: psycopg.Connection[Any]
@@ -63,6 +64,7 @@ class Applier:
     build: int = LIVE
     contracts: Iterable[Contract] = BUILT_IN
     indexing: bool = False
+    fan_out_limit: int = fan_out.LIMIT
     router: Router = field(init=False)
     others: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
@@ -221,9 +223,9 @@ class Applier:
             if reads & set(written) and view.is_touched(cursor, written):
                 view.lock(cursor)
                 if view.id in queued:
-                    view.note(cursor, written)
+                    view.note(cursor, written, self.fan_out_limit)
                 else:
-                    view.refresh(cursor, written)
+                    view.refresh(cursor, written, self.fan_out_limit)
 
     def _write_rest(self, cursor: psycopg.Cursor[Any], folding: Folding) -> None:
         if folding.index and (self.build == LIVE or self.indexing):

@@ -21,7 +21,9 @@ SELECT {generation}, {position},
                   'position', json_object_agg(partition, next_offset ORDER BY partition),
                   'applied_at', max(updated_at), 'event_time', max(event_time),
                   'halted', min(topic || '[' || partition || ']: ' || halted_reason)) AS facts
-              FROM mesh.checkpoints WHERE build = 0 AND topic = ANY(%s::text[]) GROUP BY topic) AS topics)
+              FROM mesh.checkpoints WHERE build = 0 AND topic = ANY(%s::text[]) GROUP BY topic) AS topics),
+       (SELECT coalesce(json_object_agg(version_id, noted_at), '{{}}')::text
+        FROM (SELECT version_id, min(noted_at) AS noted_at FROM mesh.fan_out GROUP BY version_id) AS fan_outs)
 """
 
 
@@ -35,13 +37,13 @@ class Facts:
 
 async def views(database: Database) -> Facts:
     """The live views: name, version, key, columns, what they are made of, and their freshness."""
-    live, topics, position = await _read(database)
-    return Facts([_view(version, topics) for version in live.views.values()], position)
+    live, topics, fan_outs, position = await _read(database)
+    return Facts([_view(version, topics, fan_outs) for version in live.views.values()], position)
 
 
 async def relations(database: Database) -> Facts:
     """Services, their entities, and the edges by which the live views join them."""
-    live, topics, position = await _read(database)
+    live, topics, _, position = await _read(database)
     entities = [_entity(version, topics) for version in live.entities.values()]
     services: dict[str, list[str]] = {}
     for entity in entities:
@@ -59,13 +61,14 @@ def columns_of(version: Version) -> list[dict[str, Any]]:
     return [_column(name, kind) for name, kind in version.columns.items()]
 
 
-async def _read(database: Database) -> tuple[Live, Mapping[str, Any], str]:
+async def _read(database: Database) -> tuple[Live, Mapping[str, Any], Mapping[str, str], str]:
+    """The live versions, facts by topic, since when fan-outs are pending by version id, and the position."""
     text = _TOPICS.format(generation=GENERATION.as_string(), position=POSITION.as_string()).encode()
     live, row = await database.read(lambda live: Statement(text, (list(live.topics), list(live.topics))))
-    return live, json.loads(row[2]), row[1]
+    return live, json.loads(row[2]), json.loads(row[3]), row[1]
 
 
-def _view(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
+def _view(version: Version, topics: Mapping[str, Any], fan_outs: Mapping[str, str]) -> dict[str, Any]:
     model = version.model
     assert isinstance(model, ViewModel)
     return {
@@ -77,7 +80,7 @@ def _view(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
         "root": model.root,
         "entities": sorted(model.entities),
         "topics": sorted(version.topics),
-        "freshness": _freshness(version, topics),
+        "freshness": _freshness(version, topics, fan_outs.get(str(version.id))),
     }
 
 
@@ -96,9 +99,13 @@ def _entity(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _freshness(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
+def _freshness(
+    version: Version, topics: Mapping[str, Any], fan_out_since: str | None = None
+) -> dict[str, Any]:
     known = {name: topics[name] for name in sorted(version.topics) if name in topics}
     reason = next((facts["halted"] for facts in known.values() if facts["halted"]), None)
+    if reason is None and fan_out_since is not None:
+        reason = fan_out_pending(fan_out_since)
     return {
         "stale": reason is not None,
         "reason": reason,
@@ -106,6 +113,11 @@ def _freshness(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
         "applied_at": max((facts["applied_at"] for facts in known.values()), default=None),
         "event_time": max(filter(None, (facts["event_time"] for facts in known.values())), default=None),
     }
+
+
+def fan_out_pending(since: str) -> str:
+    """Why a view is stale whose rows are still being recomputed; `since` when, as RFC 3339."""
+    return f"Not all rows reflect yet what changed since {since}: many do, and are recomputed bit by bit."
 
 
 def _column(name: str, kind: ColumnType) -> dict[str, Any]:

@@ -29,6 +29,9 @@ class VersionStatus:
     topics: list[str]
     created_at: datetime
     live_at: datetime | None
+    fan_outs: int
+    """Keys in its fan-out queue."""
+    fan_out_since: datetime | None
 
 
 @dataclass(frozen=True)
@@ -84,8 +87,10 @@ def mesh_status(database_url: str) -> MeshStatus:
             found = connection.execute("SELECT value FROM mesh.generation WHERE id = 1").fetchone()
             with connection.cursor(row_factory=class_row(VersionStatus)) as cursor:
                 versions = cursor.execute(
-                    "SELECT kind, name, number, state, topics, created_at, live_at FROM mesh.versions "
-                    "ORDER BY kind, name, number"
+                    "SELECT kind, name, number, state, topics, created_at, live_at, "
+                    "coalesce(fan_outs, 0) AS fan_outs, fan_out_since FROM mesh.versions LEFT JOIN (SELECT version_id, "
+                    "count(*) AS fan_outs, min(noted_at) AS fan_out_since FROM mesh.fan_out GROUP BY version_id) AS f "
+                    "ON f.version_id = versions.id ORDER BY kind, name, number"
                 ).fetchall()
             with connection.cursor(row_factory=class_row(CheckpointStatus)) as cursor:
                 checkpoints = cursor.execute(

@@ -26,6 +26,7 @@ class Node:
 
     `relevant`: the columns whose change matters (None: any). `carried`: non-key columns whose old and new
     values the walk starts from. `entry_of`: this is the lookup table behind the last edge of the path.
+    `start`: the columns that the walk starts from, of the root none.
     """
 
     entity: str
@@ -33,6 +34,17 @@ class Node:
     relevant: frozenset[str] | None
     carried: tuple[str, ...] = ()
     entry_of: Edge | None = None
+    start: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other nodes of its view, whatever code reads it."""
+        return "".join(f"{_edge_text(edge)} " for edge in self.path) + self.entity
+
+
+def _edge_text(edge: Edge) -> str:
+    source, target = (",".join(columns) for columns in (edge.source_columns, edge.target_columns))
+    return f"{edge.source}({source}) {edge.kind} {edge.target}({target})"
 
 
 def nodes(view: ViewModel, tables: Tables) -> Iterator[Node]:
@@ -55,46 +67,82 @@ def nodes(view: ViewModel, tables: Tables) -> Iterator[Node]:
             if path and path[-1].kind == "many"
             else ()
         )
-        yield Node(entity, path, relevant, carried)
+        start: tuple[str, ...] = ()
+        if path:
+            workflow = path[-1].kind == "workflow"
+            start = tables.entities[entity].key if workflow else path[-1].target_columns
+        yield Node(entity, path, relevant, carried, start=start)
         if path and path[-1].kind == "workflow":
-            yield Node(ENTRY, path, frozenset(), (), path[-1])
+            yield Node(ENTRY, path, frozenset(), (), path[-1], ("workflow_id",))
+
+
+def is_wide(node: Node, tables: Tables) -> bool:
+    """Whether one row at this node may reach any number of roots."""
+    return any(_multiplies(node, edge, tables) for edge in node.path)
+
+
+def _multiplies(node: Node, edge: Edge, tables: Tables) -> bool:
+    """Whether climbing an edge of the path may lead from one row to any number.
+
+    Up a `many` edge there is one parent, and up a `one` edge one row where its columns hold the whole key. An entry has
+    one workflow; all else that shares a workflow may be many.
+    """
+    if edge.kind == "one":
+        return not set(tables.entities[edge.source].key) <= set(edge.source_columns)
+    of_workflow = node.entry_of == edge == node.path[-1] and edge.source == WORKFLOW
+    return edge.kind == "workflow" and not of_workflow
 
 
 def affected_select(node: Node, view: ViewModel, tables: Tables, touched: str, flag: str) -> str:
     """SELECT of root keys (as the view names them) that rows in `touched` with `flag` set reach through `node`."""
     if not node.path:
         return f"SELECT {columns_sql(view.key)} FROM {touched} WHERE {flag}"
-    walk = _Walk(tables)
-    edge = node.path[-1]
-    if node.entry_of is not None:
-        walk.start_at_entries(edge, touched, flag)
-    elif edge.kind == "one":
-        walk.start(
-            f"(SELECT {columns_sql(edge.target_columns)} FROM {touched} WHERE {flag})", edge.target_columns
-        )
-        walk.climb_one(edge)
-    elif edge.kind == "many":
-        key = set(tables.entities[node.entity].key)
-        sides = [
-            ", ".join(quote(c) if c in key else quote(f"{side}_{c}") for c in edge.target_columns)
-            for side in ("old", "new")
-        ]
-        names = columns_sql(edge.target_columns)
-        rows = " UNION ".join(f"SELECT {side} FROM {touched} WHERE {flag}" for side in dict.fromkeys(sides))
-        walk.start(f"(SELECT * FROM ({rows}) AS sides({names}))", edge.target_columns)
-        walk.climb_many(edge)
-    else:
-        walk.start(f"(SELECT * FROM {touched} WHERE {flag})", tables.entities[node.entity].key)
-        walk.climb_workflow(edge)
-    for above in reversed(node.path[:-1]):
-        match above.kind:
-            case "one":
-                walk.climb_one(above)
-            case "many":
-                walk.climb_many(above)
-            case "workflow":
-                walk.climb_workflow(above)
-    return f"SELECT {walk.columns_as(view.key)} FROM {walk.source}"
+    return roots_select(node, view, tables, starts_select(node, tables, touched, flag))
+
+
+def starts_select(node: Node, tables: Tables, touched: str, flag: str) -> str:
+    """SELECT of the values of `node.start` in rows of `touched` with `flag` set: of a `many` child old and new ones."""
+    names = columns_sql(node.start)
+    if node.entry_of is not None or node.path[-1].kind != "many":
+        return f"SELECT {names} FROM {touched} WHERE {flag}"
+    key = set(tables.entities[node.entity].key)
+    sides = [
+        ", ".join(quote(c) if c in key else quote(f"{side}_{c}") for c in node.start)
+        for side in ("old", "new")
+    ]
+    rows = " UNION ".join(f"SELECT {side} FROM {touched} WHERE {flag}" for side in dict.fromkeys(sides))
+    # A child without a parent, as one that came had before, reaches nothing.
+    parent = " AND ".join(f"{quote(c)} IS NOT NULL" for c in node.start)
+    return f"SELECT * FROM ({rows}) AS sides({names}) WHERE {parent}"
+
+
+def roots_select(node: Node, view: ViewModel, tables: Tables, starts: str) -> str:
+    """SELECT of root keys, some several times, that are reached through `node` from the rows that `starts` selects."""
+    return walks(node, view, tables, starts)[-1]
+
+
+def walks(node: Node, view: ViewModel, tables: Tables, starts: str) -> list[str]:
+    """The SELECT of `roots_select`, and before it those of the way to it that may have more rows than it has.
+
+    Who wants to read a bounded number of rows must count them one after the other: many orders may have no line.
+    """
+    walk, found = _Walk(tables), list[str]()
+    climbs = node.path[::-1]
+    if node.entry_of is None:
+        walk.start(f"({starts})", node.start)
+    for number, edge in enumerate(climbs):
+        if number == 0 and node.entry_of is not None:
+            walk.start_at_entries(edge, f"({starts})")
+        elif edge.kind == "one":
+            walk.climb_one(edge)
+        elif edge.kind == "many":
+            walk.climb_many(edge)
+        else:
+            walk.climb_workflow(edge)
+        reads_on = any(later.kind != "many" for later in climbs[number + 1 :])
+        if reads_on and _multiplies(node, edge, tables):
+            found.append(f"SELECT 1 FROM {walk.source}")
+    return [*found, f"SELECT {walk.columns_as(view.key)} FROM {walk.source}"]
 
 
 class _Walk:
@@ -113,17 +161,17 @@ class _Walk:
         self.source = f"{rows} {self.alias}"
         self.held = {column: f"{self.alias}.{quote(column)}" for column in columns}
 
-    def start_at_entries(self, edge: Edge, touched: str, flag: str) -> None:
-        """From touched lookup entries to the rows of `edge.source` that share their workflow."""
+    def start_at_entries(self, edge: Edge, starts: str) -> None:
+        """From workflows whose entries changed to the rows of `edge.source` that share them."""
         entries, source = self.tables.table(ENTRY), self.tables.entities[edge.source]
         if edge.source == WORKFLOW:
-            rows = f"(SELECT DISTINCT workflow_id FROM {touched} WHERE {flag})"
-            self.start(rows, ("workflow_id",))
+            self.start(f"(SELECT DISTINCT workflow_id FROM {starts} AS c)", ("workflow_id",))
             return
         service, name = edge.source.split(".")
+        # Not DISTINCT: whoever asks for a few of the roots would wait for all entries.
         rows = (
-            f"(SELECT DISTINCT e.key FROM {touched} c JOIN {entries} e ON e.workflow_id = c.workflow_id "
-            f"WHERE c.{flag} AND e.service = '{service}' AND e.entity = '{name}')"
+            f"(SELECT e.key FROM {starts} c JOIN {entries} e ON e.workflow_id = c.workflow_id "
+            f"WHERE e.service = '{service}' AND e.entity = '{name}')"
         )
         key = self._next()
         self.alias = self._next()
@@ -188,4 +236,4 @@ class _Walk:
         return f"w{self.count}"
 
 
-__all__ = ["Node", "affected_select", "nodes"]
+__all__ = ["Node", "affected_select", "is_wide", "nodes", "roots_select", "starts_select", "walks"]

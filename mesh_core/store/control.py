@@ -190,3 +190,20 @@ builds = Table(
     Column("finished_at", _time),
     comment="How far the filling of a version is: events read, or rows of a view.",
 )
+
+fan_out = Table(
+    "fan_out",
+    metadata,
+    Column("id", BigInteger, Identity(), primary_key=True),
+    Column("version_id", Integer, nullable=False, comment="the view version whose rows are out of date"),
+    Column("node", Text, nullable=False, comment="the place in the view's tree"),
+    Column("key", JSONB, nullable=False, comment="what the way to the roots starts from"),
+    Column("hash", LargeBinary, nullable=False, comment="SHA-256 of node and key, which may be long"),
+    Column("after", JSONB, comment="key of the root that was recomputed last"),
+    Column("until", JSONB, comment="key of the root at which the round ends; null: at the last"),
+    Column("changes", BigInteger, nullable=False, server_default=text("1")),
+    Column("noted_at", _time, nullable=False, server_default=_now, comment="of the first change"),
+    UniqueConstraint("version_id", "hash"),
+    Index("fan_out_by_node", "version_id", "node", "id"),
+    comment="Changes that reach many roots of a view, until their rows are recomputed.",
+)

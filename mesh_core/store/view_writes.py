@@ -10,8 +10,9 @@ from typing import Any
 import psycopg
 
 from mesh_core.model.view import ViewModel
-from mesh_core.store.affected import Node, affected_select, nodes
+from mesh_core.store.affected import Node, affected_select, is_wide, nodes, starts_select
 from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.fan_out import FanOut, Listed
 from mesh_core.store.tables import columns_sql, physical, queue_name, quote, temporary_table
 from mesh_core.store.view_query import Tables, equal, view_select
 
@@ -33,6 +34,16 @@ class ViewVersion:
         """Every place in the tree where a row of an entity matters."""
         return tuple(nodes(self.model, self.tables))
 
+    @cached_property
+    def wide(self) -> Sequence[Node]:
+        """The nodes of which one row may reach any number of roots."""
+        return tuple(node for node in self.nodes if is_wide(node, self.tables))
+
+    @cached_property
+    def fan_out(self) -> FanOut:
+        """The queue of changes that reach many roots."""
+        return FanOut(self.id, self.model, self.tables, self.wide)
+
     @property
     def keys(self) -> str:
         """The session's table of touched root keys, as an SQL name."""
@@ -53,6 +64,11 @@ class ViewVersion:
         """Take the view for this transaction; waits for others that hold it."""
         cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, self.id))
 
+    def try_lock(self, cursor: psycopg.Cursor[Any]) -> bool:
+        """Take the view for this transaction unless others hold it; whether it was taken."""
+        row = cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_SPACE, self.id)).fetchone()
+        return bool(row and row[0])
+
     def is_touched(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> bool:
         """Whether rows that the batch wrote to the entity versions `written` can change this view."""
         tests = [
@@ -65,16 +81,17 @@ class ViewVersion:
         row = cursor.execute(f"SELECT {' OR '.join(dict.fromkeys(tests))}").fetchone()
         return bool(row and row[0])
 
-    def refresh(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> int:
-        """Recompute the rows that the batch touched; how many roots that were. The lock must be held."""
-        cursor.execute(f"INSERT INTO {self.keys} {self._affected(written)}")
-        affected = cursor.rowcount
-        self._recompute(cursor, roots_changed=self.sources[self.model.root].id in written)
-        return affected
+    def refresh(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
+        """Recompute the rows that the batch touched, of a wide node up to about `limit`; what reaches more is queued.
 
-    def note(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> None:
-        """Queue the roots that the batch touched, of a view that is being filled. The lock must be held."""
-        cursor.execute(f"INSERT INTO {self.queue} {self._affected(written)} ON CONFLICT DO NOTHING")
+        The lock must be held.
+        """
+        self._spread(cursor, written, self.keys, limit)
+        self._recompute(cursor, roots_changed=self.sources[self.model.root].id in written)
+
+    def note(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
+        """Queue what `refresh` would do, of a view that is being filled. The lock must be held."""
+        self._spread(cursor, written, self.queue, limit)
 
     def drain(self, cursor: psycopg.Cursor[Any], limit: int) -> int:
         """Recompute up to `limit` queued roots; how many there were. The lock must be held."""
@@ -88,15 +105,42 @@ class ViewVersion:
         self._recompute(cursor, roots_changed=True)
         return taken
 
-    def _affected(self, written: Collection[int]) -> str:
-        selects = [
-            affected_select(
-                node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node)
-            )
-            for node in self.nodes
-            if self.sources[node.entity].id in written
-        ]
-        return f"SELECT DISTINCT * FROM ({' UNION ALL '.join(selects)}) AS affected"
+    def drain_fan_out(
+        self, cursor: psycopg.Cursor[Any], listed: Sequence[Listed], limit: int
+    ) -> Sequence[Listed]:
+        """Recompute up to `limit` roots of the fan-out queue; what is listed after that. The lock must be held."""
+        left = self.fan_out.take(cursor, listed, self.keys, limit)
+        self._recompute(cursor, roots_changed=False)  # a root that went took its row with it
+        return left
+
+    def _spread(self, cursor: psycopg.Cursor[Any], written: Collection[int], into: str, limit: int) -> None:
+        """Put the roots that the batch touched into the empty table `into`, or keys into the fan-out queue."""
+        touched = [node for node in self.nodes if self.sources[node.entity].id in written]
+        wide = [node for node in touched if node in self.wide]
+        sources = [self._affected(node) for node in touched if node not in wide]
+        reached, counts = "", list[str]()
+        for n, node in enumerate(wide):
+            # One more than the limit tells that there are too many, and that is all that is read of them.
+            roots, far = self.fan_out.within(node, self._starts(node), limit)
+            reached += f"reached{n} AS MATERIALIZED ({roots}), "
+            sources.append(f"SELECT * FROM reached{n} WHERE (SELECT count(*) FROM reached{n}) <= {limit}")
+            counts.append(f"{far} OR (SELECT count(*) FROM reached{n}) > {limit}")
+        row = cursor.execute(
+            f"WITH {reached}put AS (INSERT INTO {into} ({columns_sql(self.model.key)}) "
+            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(sources)}) AS affected ON CONFLICT DO NOTHING) "
+            f"SELECT {', '.join(counts) or 'false'}"
+        ).fetchone()
+        for node, too_many in zip(wide, row or (), strict=False):
+            if too_many:
+                self.fan_out.split(cursor, node, self._starts(node), into, limit)
+
+    def _starts(self, node: Node) -> str:
+        return starts_select(node, self.tables, self.sources[node.entity].touched, self._flag(node))
+
+    def _affected(self, node: Node) -> str:
+        return affected_select(
+            node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node)
+        )
 
     def _recompute(self, cursor: psycopg.Cursor[Any], *, roots_changed: bool) -> None:
         if roots_changed:

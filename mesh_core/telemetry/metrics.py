@@ -80,6 +80,11 @@ LAG_SECONDS = Gauge(
 HALTED = Gauge(
     "mesh_projector_halted_partitions", "Owned partitions that are halted.", ["topic"], registry=PROJECTOR
 )
+FAN_OUTS = Gauge(
+    "mesh_projector_fan_outs",
+    "Places in views where changes of many rows wait to be drained.",
+    registry=PROJECTOR,
+)
 RETRIES = Counter(
     "mesh_projector_retries", "Transactions tried again, by what failed.", ["cause"], registry=PROJECTOR
 )
@@ -108,9 +113,9 @@ REQUEST_SECONDS = Histogram(
     registry=API,
 )
 
-Stage = Literal["poll", "decode", "fold", "copy", "entities", "views", "commit"]
+Stage = Literal["poll", "decode", "fold", "copy", "entities", "views", "commit", "drain"]
 """The steps of a batch: wait for records, read envelopes, fold per key, COPY to staging, write entity rows,
-refresh view rows, commit."""
+refresh view rows, commit; and a chunk of the fan-out queue, between batches."""
 
 _STAGES = {name: STAGE_SECONDS.labels(name) for name in get_args(Stage)}
 

@@ -67,6 +67,20 @@ def test_status_tells_why_a_topic_is_halted(mesh: Mesh) -> None:
     assert (stale["shop_overview"], stale["mesh.workflow"]) == ("It was cut.", None)
 
 
+def test_status_tells_of_rows_that_are_still_to_be_recomputed(mesh: Mesh) -> None:
+    mesh.deployed()
+    with psycopg.connect(mesh.surroundings.database_url) as connection:
+        connection.execute(
+            "INSERT INTO mesh.fan_out (version_id, node, key, hash, noted_at) "
+            "SELECT id, 'n', '[1]', '', '2026-01-02T03:04:05Z' FROM mesh.versions WHERE name = 'shop_overview'"
+        )
+    done = mesh("status", "--json")
+    assert done.status == 0
+    stale = {v["name"]: v["stale"] for v in done.json["versions"]}
+    assert "since 2026-01-02T03:04:05+00:00" in stale["shop_overview"]
+    assert stale["mesh.workflow"] is None
+
+
 def test_without_kafka_status_shows_the_rest(mesh: Mesh) -> None:
     mesh.deployed()
     mesh.monkeypatch.setenv("MESH_KAFKA_BOOTSTRAP_SERVERS", "127.0.0.1:1")

@@ -167,11 +167,10 @@ def test_without_the_view_lock_an_update_is_missed(
     both = threading.Barrier(2)
     refresh = ViewVersion.refresh
 
-    def meeting(view: ViewVersion, cursor: psycopg.Cursor[Any], written: set[str]) -> int:
-        done = refresh(view, cursor, written)
+    def meeting(view: ViewVersion, cursor: psycopg.Cursor[Any], written: set[int], limit: int) -> None:
+        refresh(view, cursor, written, limit)
         if view.model.name == "order_overview":
             both.wait(10)
-        return done
 
     monkeypatch.setattr(ViewVersion, "lock", lambda *_: None)
     monkeypatch.setattr(ViewVersion, "refresh", meeting)

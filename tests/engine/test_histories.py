@@ -6,15 +6,18 @@ On real Postgres; the log is played by chunks, so that every split and interleav
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import partial
+from itertools import cycle
+from types import SimpleNamespace
 from typing import Any, cast
 
 import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
+from hypothesis import strategies as st
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
@@ -22,9 +25,11 @@ from mesh_core.engine.checking import check
 from mesh_core.engine.deploy import DeployReport
 from mesh_core.engine.deploy_report import AS_DECLARED
 from mesh_core.engine.deployment import Deployment
+from mesh_core.engine.draining import Draining
 from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
+from mesh_core.engine.session import Session
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Chunk, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
@@ -59,13 +64,14 @@ class Engine:
         rows = versions.version_rows(self.connection)
         tables = ", ".join(f'data."{row.relation}"' for row in rows)
         self.connection.execute(
-            f"TRUNCATE {tables}, mesh.held_events, mesh.decisions, mesh.event_index, mesh.sequences, mesh.recent_ids"
+            f"TRUNCATE {tables}, mesh.held_events, mesh.decisions, mesh.event_index, mesh.sequences, mesh.recent_ids, "
+            "mesh.fan_out"
         )
         self.connection.execute(
             "UPDATE mesh.checkpoints SET next_offset = 0, consumed = 0, applied = 0, ignored = 0, dead_lettered = 0, parked = 0"
         )
 
-    def deliver(self, plan: Plan) -> None:
+    def deliver(self, plan: Plan, after_poll: Callable[[], None] = lambda: None) -> None:
         standing: dict[TopicPartition, int] = {}
         for poll in plan.polls:
             batches = []
@@ -75,6 +81,7 @@ class Engine:
                 if fresh.next_offset > start:
                     batches.append(self.applier.router.intake.batch(fresh, start))
             standing.update(apply_resiliently(self.applier, batches).positions)
+            after_poll()
 
     def entity(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]]:
         model = CATALOG.entities[name]
@@ -196,6 +203,52 @@ def test_an_edit_that_is_refused_again_holds_what_was_behind(engine: Engine) -> 
     assert engine.counters()["sales.events", order[0].partition] == {
         "consumed": 3, "applied": 1, "ignored": 0, "dead_lettered": 1, "parked": 1,
     }  # fmt: skip
+
+
+def fans_out(engine: Engine, plan: Plan, steps: Sequence[int]) -> None:
+    """Deliver so that whatever may reach several roots is queued; `steps` are those that are drained after each poll."""
+    fanning = replace(engine, applier=Applier(engine.connection, engine.applier.plan, {}, fan_out_limit=0))
+    session = SimpleNamespace(applier=fanning.applier, connected=lambda: engine.connection)
+    draining = Draining(cast(Session, session), chunk=2, listed=3)
+    left = cycle(steps)
+
+    def drain_some() -> None:
+        for _ in range(next(left)):
+            draining.step()
+
+    engine.reset()
+    fanning.deliver(plan, drain_some)
+    assert all(result.clean for result in check(engine.url))
+    draining.finish()
+    assert engine.connection.execute("SELECT count(*) FROM mesh.fan_out").fetchone() == (0,)
+    compare(fanning, naive(plan))
+
+
+STEPS = st.lists(st.integers(0, 4), min_size=1, max_size=5)
+
+
+@pytest.mark.timeout(400)
+@given(plan=plans(), steps=STEPS)
+@settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+def test_it_gives_the_same_where_everything_fans_out(engine: Engine, plan: Plan, steps: list[int]) -> None:
+    note(str(plan))
+    fans_out(engine, plan, steps)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3600)
+@given(plan=plans(), steps=STEPS)
+@settings(max_examples=2000, derandomize=False, deadline=None, suppress_health_check=list(HealthCheck))
+def test_it_gives_the_same_where_everything_fans_out_at_length(
+    engine: Engine, plan: Plan, steps: list[int]
+) -> None:
+    note(str(plan))
+    fans_out(engine, plan, steps)
 
 
 @pytest.mark.soak

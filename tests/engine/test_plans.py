@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -121,3 +122,54 @@ def test_refreshing_few_keys_scans_no_large_table(large: tuple[psycopg.Connectio
                 if tables:
                     bad.append(f"{view.model.name}: {what} reads all of {tables}\n{text}")
     assert not bad, "\n\n".join(bad)
+
+
+LIMIT = 50
+
+
+class Explaining:
+    """A cursor that also keeps the plan of what it runs, with the rows that were really read."""
+
+    def __init__(self, cursor: psycopg.Cursor[Any]) -> None:
+        self._cursor = cursor
+        self.read: list[tuple[float, dict[str, Any]]] = []
+        self.text = ""
+
+    def execute(self, statement: str) -> psycopg.Cursor[Any]:
+        with self._cursor.connection.transaction(force_rollback=True):
+            row = self._cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON, VERBOSE) " + statement).fetchone()
+        assert row is not None
+        self._walk(row[0][0]["Plan"])
+        self.text += "\n" + json.dumps(row[0][0]["Plan"], indent=1)
+        return self._cursor.execute(statement)
+
+    def _walk(self, node: dict[str, Any]) -> None:
+        if node.get("Schema") == "data":
+            rows = node["Actual Rows"] + node.get("Rows Removed by Filter", 0)
+            self.read.append((rows * node["Actual Loops"], node))
+        for child in node.get("Plans", ()):
+            self._walk(child)
+
+
+@pytest.mark.timeout(120)
+def test_finding_out_how_many_rows_a_change_reaches_stops_at_the_limit(
+    large: tuple[psycopg.Connection[Any], Plan],
+) -> None:
+    connection, plan = large
+    connection.execute(
+        "INSERT INTO data.sales_order__1 SELECT 200000 + n, 'C7', now(), NULL, 0 FROM generate_series(1, 30000) n;"
+        "INSERT INTO data.mesh_workflow_entry__1 SELECT md5('w7')::uuid, 'sales', 'order', (200000 + n)::text, 'sales.events', "
+        "now(), 0 FROM generate_series(1, 30000) n; ANALYZE"
+    )
+    written = set(plan.entities)
+    for view in plan.views:
+        if not view.wide:
+            continue
+        with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+            touch(connection, plan, view)
+            explaining = Explaining(cursor)
+            view._spread(cast(psycopg.Cursor[Any], explaining), written, view.keys, LIMIT)
+            for rows, _ in explaining.read:
+                assert rows <= 4 * LIMIT, (view.model.name, explaining.text)
+            queued = cursor.execute("SELECT DISTINCT node FROM mesh.fan_out").fetchall()
+            assert queued or view.model.name not in ("order_overview", "order_friends"), view.model.name

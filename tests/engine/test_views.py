@@ -188,8 +188,9 @@ CATALOG = Catalog.of(
 )
 
 
-@pytest.fixture(scope="module")
-def shared(services: Services) -> Iterator[Mesh]:
+@pytest.fixture(scope="module", params=[10_000, 1], ids=["at_once", "queued"])
+def shared(services: Services, request: pytest.FixtureRequest) -> Iterator[Mesh]:
+    """All of it also with what reaches more than one root going through the fan-out queue."""
     delete_all_topics(services.kafka_bootstrap_servers)
     with fresh_database(services.database_url) as url:
         settings = Settings(
@@ -197,6 +198,7 @@ def shared(services: Services) -> Iterator[Mesh]:
             kafka_bootstrap_servers=services.kafka_bootstrap_servers,
             group=f"group{uuid7()}",
             projector_metrics_port=0,
+            fan_out_limit=request.param,
         )
         mesh = Mesh(settings, CATALOG)
         mesh.deploy()
@@ -209,6 +211,7 @@ def shared(services: Services) -> Iterator[Mesh]:
 def club(shared: Mesh) -> Club:
     """Italy with Rome, where Roma plays: Ada (7) and Bob (9), born in Rome and in Bern."""
     shared.wait_caught_up()
+    shared.wait_drained()
     shared.execute(
         "TRUNCATE "
         + ", ".join(f'data."{name}"' for (name,) in shared.query("SELECT relation FROM mesh.versions"))
@@ -249,6 +252,8 @@ class Club:
 
     def settle(self) -> None:
         self.mesh.wait_caught_up()
+        self.mesh.assert_sound()
+        self.mesh.wait_drained()
         self.mesh.assert_sound()
 
     def row(self, view: str, key: Any) -> dict[str, Any]:

@@ -73,6 +73,18 @@ def test_a_halted_partition_makes_its_views_stale_and_no_others(deployed_url: st
     assert not found["lines"]["stale"]
 
 
+def test_a_pending_fan_out_makes_its_view_stale_and_no_other(deployed_url: str, reading: Reading) -> None:
+    with psycopg.connect(deployed_url) as connection:
+        connection.execute(
+            "INSERT INTO mesh.fan_out (version_id, node, key, hash, noted_at) "
+            "SELECT id, 'n', '[1]', '', '2026-01-02T03:04:05Z' FROM mesh.versions WHERE name = 'orders' AND kind = 'view'"
+        )
+    found = {view["name"]: view["freshness"] for view in reading(views).document}
+    assert found["orders"]["stale"]
+    assert "since 2026-01-02T03:04:05+00:00" in found["orders"]["reason"]
+    assert not found["lines"]["stale"]
+
+
 def test_relations_name_services_entities_and_edges(reading: Reading) -> None:
     found = reading(relations).document
     assert {"service": "sales", "entities": ["sales.line", "sales.order"]} in found["services"]

@@ -176,15 +176,24 @@ class Mesh:
 
         wait_for(reached, what="catching up")
 
+    def wait_drained(self) -> None:
+        """Wait until a running projector has done all that the fan-out queue has."""
+
+        def drained() -> bool:
+            self._raise_of_running()
+            return not self.fan_outs()
+
+        wait_for(drained, 60, "draining")
+
     def _raise_of_running(self) -> None:
         if self.running is not None and self.running.error is not None:
             raise self.running.error
 
     # ---- looking
 
-    def query(self, text: str, *values: Any) -> list[tuple[Any, ...]]:
+    def query(self, text: str, *values: Any, **named: Any) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
-            return connection.execute(text, values).fetchall()
+            return connection.execute(text, named or values).fetchall()
 
     def execute(self, text: str) -> None:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
@@ -223,6 +232,16 @@ class Mesh:
                 {"status": status},
             ).fetchall()
 
+    def fan_outs(
+        self, view: str | None = None
+    ) -> list[tuple[str, list[Any], list[Any] | None, list[Any] | None]]:
+        """(view, key, after, until) of the fan-out queue, of one view or of all."""
+        return self.query(
+            "SELECT name, key, after, until FROM mesh.fan_out JOIN mesh.versions ON versions.id = version_id "
+            "WHERE %(view)s::text IS NULL OR name = %(view)s ORDER BY fan_out.id",
+            view=view,
+        )
+
     def halted(self) -> dict[str, str]:
         """Halted topics and why."""
         return dict(
@@ -248,12 +267,14 @@ class Mesh:
             assert consumed == sum(others), (topic, partition, consumed, others)
             assert min(others) >= 0, (topic, partition, others)
 
-    def applier(self, partitions: Collection[TopicPartition] = ()) -> tuple[psycopg.Connection[Any], Applier]:
-        """A connection of its own, and an applier on it that has taken these partitions over."""
+    def applier(
+        self, partitions: Collection[TopicPartition] = (), **how: Any
+    ) -> tuple[psycopg.Connection[Any], Applier]:
+        """A connection of its own, and an applier on it that has taken these partitions over; `how` as it takes it."""
         connection = psycopg.connect(self.database_url, autocommit=True)
         plan = versions.live_plan(connection)
         taken = checkpoints.take_over(connection, partitions)
-        return connection, Applier(connection, plan, {part: row.fence for part, row in taken.items()})
+        return connection, Applier(connection, plan, {part: row.fence for part, row in taken.items()}, **how)
 
 
 @dataclass
