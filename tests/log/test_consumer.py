@@ -389,3 +389,23 @@ def test_a_recreated_topic_has_another_id(admin: Admin, topic: Topics) -> None:
     after = admin.create_topic(name, 3)
     assert (after.partitions, after.cleanup_policy) == (before.partitions, before.cleanup_policy)
     assert after.topic_id != before.topic_id
+
+
+def test_members_of_a_group_may_know_of_different_topics(
+    driver: Driver, topic: Topics, unique: Callable[[str], str]
+) -> None:
+    """As after a deploy that brings a topic, until every projector has heard of it."""
+    known, new, group = topic(3), topic(3), unique("group")
+    one, two = Starts(), Starts()
+    with driver.consumer(group) as first, driver.consumer(group) as second:
+        first.subscribe([known], one)
+        second.subscribe([known, new], two)
+        everything = {TopicPartition(name, number) for name in (known, new) for number in range(3)}
+        deadline = time.monotonic() + 30
+        held: set[TopicPartition] = set()
+        while held != everything:
+            assert time.monotonic() < deadline, (one.assigned_calls, two.assigned_calls)
+            first.poll(1, 0.1)
+            second.poll(1, 0.1)
+            held = {*first.positions().offsets, *second.positions().offsets}
+        assert first.positions().offsets.keys().isdisjoint(second.positions().offsets)

@@ -12,12 +12,12 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.range import RangePartitionAssignor
-from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
 from mesh_core.log.interface import AssignmentListener, Chunk
+from mesh_core.log.kafka_python.assignor import RoundRobin
 from mesh_core.log.kafka_python.connection import build
 from mesh_core.log.kafka_python.joining import Joining
 from mesh_core.log.lifetime import Closing
@@ -51,7 +51,7 @@ class KafkaPythonConsumer(Closing):
             enable_auto_commit=False,
             isolation_level="read_committed",
             allow_auto_create_topics=False,
-            partition_assignment_strategy=(RoundRobinPartitionAssignor, RangePartitionAssignor),
+            partition_assignment_strategy=(RoundRobin, RangePartitionAssignor),
             heartbeat_interval_ms=1_000,
             session_timeout_ms=6_000,
             max_poll_interval_ms=60_000,
