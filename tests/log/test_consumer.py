@@ -409,3 +409,16 @@ def test_members_of_a_group_may_know_of_different_topics(
             second.poll(1, 0.1)
             held = {*first.positions().offsets, *second.positions().offsets}
         assert first.positions().offsets.keys().isdisjoint(second.positions().offsets)
+
+
+def test_offsets_of_many_partitions_are_told_at_once(driver: Driver, topic: Topics) -> None:
+    """Also while a fetch of partitions that are read to their end is under way."""
+    name = topic(16)
+    partitions = [TopicPartition(name, number) for number in range(16)]
+    with driver.consumer() as consumer:
+        consumer.assign(dict.fromkeys(partitions, 0))
+        for _ in range(3):
+            consumer.poll(100, 0.2)
+        begun = time.monotonic()
+        assert consumer.beginning_offsets(partitions) == consumer.end_offsets(partitions)
+        assert time.monotonic() - begun < 2.0

@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 from collections import defaultdict
 from collections.abc import Callable
+from concurrent.futures import Future
+from types import SimpleNamespace
 
 import pytest
 from kafka.partitioner.default import murmur2
 
 from mesh_core.log import (
+    Delivered,
     Driver,
     KafkaConfig,
     LogUnavailable,
@@ -19,6 +22,7 @@ from mesh_core.log import (
     TopicPartition,
     connect,
 )
+from mesh_core.log.driver import ConfluentDriver
 from tests.log.reading import read_to
 
 Topics = Callable[[int], str]
@@ -102,3 +106,19 @@ def test_a_closed_producer_refuses(driver: Driver, topic: Topics) -> None:
     producer.close()
     with pytest.raises(Exception, match="closed"):
         producer.send(topic(1), b"k", b"v")
+
+
+def test_a_record_that_the_broker_had_already_is_the_last_one_or_before(
+    driver: Driver, topic: Topics
+) -> None:
+    """An idempotent producer that sends again hears that the record is there, but not where."""
+    if not isinstance(driver, ConfluentDriver):
+        pytest.skip("kafka-python tells the offset of the first try")
+    name = topic(1)
+    with driver.producer() as producer:
+        sent = [producer.send(name, b"k", str(n).encode()) for n in range(3)]
+        assert [future.result(10).offset for future in sent] == [0, 1, 2]
+        again: Future[Delivered] = Future()
+        record = SimpleNamespace(topic=lambda: name, partition=lambda: 0, offset=lambda: None)
+        producer._settled(again, None, record)  # type: ignore[attr-defined]
+        assert again.result(0) == Delivered(TopicPartition(name, 0), 2)

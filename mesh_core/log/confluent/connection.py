@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaException, Producer
+from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer
+from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public all the same
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogUnavailable
+from mesh_core.log.position import TopicPartition
 from mesh_core.log.reach import reachable
 
 _ANSWER = 5.0
@@ -39,6 +43,41 @@ def connection(config: KafkaConfig) -> dict[str, Any]:
         if path and config.security_protocol.endswith("SSL"):
             options[name] = path
     return options
+
+
+_SPEC: Any = OffsetSpec  # it has no types
+
+
+def admin(config: KafkaConfig) -> AdminClient:
+    """A client that asks the cluster questions, on a connection of its own; it needs no closing."""
+    return AdminClient(connection(config) | {"error_cb": lambda _: None})
+
+
+def earliest_offsets(
+    client: AdminClient, partitions: Collection[TopicPartition]
+) -> dict[TopicPartition, int]:
+    """Where the log of each partition begins. Raises KafkaException."""
+    return _offsets(client, partitions, _SPEC.earliest())
+
+
+def latest_offsets(client: AdminClient, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+    """Where the committed log of each partition ends. Raises KafkaException."""
+    return _offsets(client, partitions, _SPEC.latest())
+
+
+def _offsets(
+    client: AdminClient, partitions: Collection[TopicPartition], spec: Any
+) -> dict[TopicPartition, int]:
+    if not partitions:
+        return {}
+    answers = client.list_offsets(
+        {KafkaPartition(part.topic, part.partition): spec for part in partitions},
+        isolation_level=IsolationLevel.READ_COMMITTED,
+        request_timeout=_ANSWER,
+    )
+    return {
+        TopicPartition(part.topic, part.partition): answer.result().offset for part, answer in answers.items()
+    }
 
 
 def reach(config: KafkaConfig, client: Consumer | Producer) -> None:

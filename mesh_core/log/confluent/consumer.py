@@ -6,13 +6,15 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as KafkaPartition
+from confluent_kafka.admin import AdminClient
 
 from mesh_core.log.config import KafkaConfig
-from mesh_core.log.confluent.connection import connection, reach
+from mesh_core.log.confluent.connection import admin, connection, earliest_offsets, latest_offsets, reach
 from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
 from mesh_core.log.interface import AssignmentListener, Chunk
 from mesh_core.log.lifetime import Closing
@@ -36,7 +38,7 @@ class ConfluentConsumer(Closing):
 
     def __init__(self, config: KafkaConfig, group: str | None, instance_id: str | None) -> None:
         """Connects. Raises LogUnavailable if no broker answers."""
-        self._group = group
+        self._config, self._group = config, group
         self._error: str | None = None
         self._ownership = Ownership()
         self._out_of_range: dict[TopicPartition, int] = {}
@@ -166,7 +168,7 @@ class ConfluentConsumer(Closing):
                 continue
             offset = self._ownership.positions[part]
             try:
-                beginning, end = self._watermarks(part)
+                beginning, end = self.beginning_offsets([part])[part], self.end_offsets([part])[part]
             except LogUnavailable:
                 raise OffsetOutOfRange(part, offset) from None
             raise OffsetOutOfRange(part, offset, beginning, end)
@@ -236,22 +238,25 @@ class ConfluentConsumer(Closing):
 
     def beginning_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """See `Consumer.beginning_offsets`."""
-        return {part: self._watermarks(part)[0] for part in partitions}
+        return self._asked(earliest_offsets, partitions)
 
     def end_offsets(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         """See `Consumer.end_offsets`."""
-        return {part: self._watermarks(part)[1] for part in partitions}
+        return self._asked(latest_offsets, partitions)
 
-    def _watermarks(self, part: TopicPartition) -> tuple[int, int]:
+    def _asked(self, question: Any, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
         try:
-            found = self._kafka.get_watermark_offsets(
-                KafkaPartition(part.topic, part.partition), timeout=_ANSWER
-            )
+            answer: dict[TopicPartition, int] = question(self._admin, partitions)
         except KafkaException as error:
-            raise LogUnavailable(f"Kafka did not answer for the offsets of {part}: {error}") from error
-        if found is None:
-            raise LogUnavailable(f"Kafka did not answer for the offsets of {part}.")
-        return found
+            names = ", ".join(sorted({part.topic for part in partitions}))
+            raise LogUnavailable(f"Kafka did not answer for the offsets of {names}: {error}") from error
+        return answer
+
+    @cached_property
+    def _admin(self) -> AdminClient:
+        # On a connection of its own: the consumer's may be waiting half a second for a fetch of partitions that are
+        # read to their end, and would answer one question about one partition after each.
+        return admin(self._config)
 
     def offsets_for_time(
         self, partitions: Collection[TopicPartition], timestamp_ms: int

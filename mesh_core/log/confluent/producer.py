@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from mesh_core.log.config import KafkaConfig
-from mesh_core.log.confluent.connection import connection, reach
+from mesh_core.log.confluent.connection import admin, connection, latest_offsets, reach
 from mesh_core.log.errors import (
     DeliveryFailed,
     DeliveryTimeout,
@@ -97,12 +97,25 @@ class ConfluentProducer(ClientProducer[Producer]):
     def _settled(self, future: Future[Delivered], error: Any, record: Any) -> None:
         if error is None:
             part = TopicPartition(record.topic(), record.partition())
-            settle(future, Delivered(part, record.offset()))
+            settle(future, self._delivered(part, record.offset()))
             return
         settle(future, _problem(record.topic(), error))
         if error.fatal():
             with self._lock:
                 self._kafka = None  # the next send builds another
+
+    def _delivered(self, part: TopicPartition, offset: int | None) -> Delivered | LogError:
+        """Where the record is.
+
+        A broker that had it already does not say where. Then it is the last record of now: who waits for that one has
+        waited for this.
+        """
+        if offset is not None and offset >= 0:
+            return Delivered(part, offset)
+        try:
+            return Delivered(part, latest_offsets(admin(self._config), [part])[part] - 1)
+        except KafkaException as error:
+            return DeliveryFailed(f"Kafka took a record for {part}, but does not say where it is: {error}")
 
 
 def _problem(topic: str, error: Any) -> LogError | LogUnavailable:
