@@ -56,7 +56,8 @@ class KafkaPythonConsumer(Closing):
             session_timeout_ms=6_000,
             max_poll_interval_ms=60_000,
             max_poll_records=5_000,
-            max_partition_fetch_bytes=1024 * 1024,  # 4 MiB gained nothing, and a lagging projector took 80 MB more
+            max_partition_fetch_bytes=1024
+            * 1024,  # 4 MiB gained nothing, and a lagging projector took 80 MB more
             metrics_enabled=False,
         )
         self._joining = Joining(self._kafka) if group else None
