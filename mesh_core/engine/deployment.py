@@ -86,8 +86,9 @@ class Deployment:
             self.entities.run(self._built("entity"))
             views = self._build_views()
             self._prove(views)
-            self._swap(views)
-            self._forget([row.id for row in older if row.id not in revived])
+            forgotten = [row.id for row in older if row.id not in revived]
+            self._swap(views, forgotten)
+            self._forget(forgotten)
         else:
             self._feed()
         live = versions.version_rows(self.connection, "live")
@@ -203,7 +204,7 @@ class Deployment:
                 remedy="Deploy without --require-equal if the change is meant; what serves is untouched.",
             )
 
-    def _swap(self, views: Sequence[VersionRow]) -> None:
+    def _swap(self, views: Sequence[VersionRow], forgotten: Collection[int]) -> None:
         new = [
             *self.entities.fresh.values(),
             *views,
@@ -213,6 +214,7 @@ class Deployment:
 
         def steps() -> None:
             swap.run()
+            versions.set_state(self.connection, forgotten, "kept")  # no rollback must meet two of one name
             self._feed_rows()
             versions.raise_generation(self.connection)
 
@@ -221,9 +223,12 @@ class Deployment:
     def _forget(self, ids: Collection[int]) -> None:
         """Versions before the previous ones are kept up no longer: a rollback undoes one deploy."""
         gone = prunable(versions.version_rows(self.connection), ids)
-        left = set(ids) - {row.id for row in gone}
-        versions.set_state(self.connection, left, "kept")
-        self.report.warnings += prune(self.connection, gone)
+        try:
+            self.report.warnings += prune(self.connection, gone)
+        except psycopg.errors.LockNotAvailable:
+            self.report.warnings.append(
+                "Versions before the previous ones are in use; mesh prune drops them."
+            )
 
     # ---- entries of workflows
 

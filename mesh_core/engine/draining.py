@@ -14,6 +14,7 @@ from typing import Any
 import psycopg
 
 from mesh_core.engine.session import Session
+from mesh_core.store import versions
 from mesh_core.store.fan_out import Listed, pending_nodes
 from mesh_core.store.view_writes import ViewVersion
 from mesh_core.telemetry import metrics, stage
@@ -87,6 +88,9 @@ class Draining:
                 return False
             with stage("drain"), connection.transaction():
                 if not view.try_lock(cursor):
+                    return False
+                if not versions.is_known(cursor, view.id):  # pruned meanwhile
+                    self._listed = ()
                     return False
                 left = view.drain_fan_out(cursor, self._listed, self._chunk)
             self._listed = left

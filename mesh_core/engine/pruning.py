@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 from psycopg.errors import DependentObjectsStillExist, LockNotAvailable
 
+from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.swapping import alone
 from mesh_core.errors import UsageError
 from mesh_core.model.catalog import Catalog
@@ -16,6 +17,7 @@ from mesh_core.store import checkpoints, tables, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.schemas import DATA
 from mesh_core.store.versions import VersionRow
+from mesh_core.store.view_writes import LOCK_SPACE
 
 LOCK_TIMEOUT_MS = 2000
 
@@ -52,7 +54,14 @@ def prune_all(
             )
         if dry_run:
             return Pruned(going, orphans(connection), ())
-        unregister(connection, going)
+        try:
+            unregister(connection, going)
+        except (LockNotAvailable, DependentObjectsStillExist) as error:
+            detail = "; ".join((error.diag.message_detail or str(error)).splitlines())
+            raise DeployRefused(
+                f"What would go is in use: {detail}.",
+                remedy="End the sessions that read it, or drop what depends on it, then prune again.",
+            ) from error
         owned = {row.relation for row in going}
         found = [name for name in orphans(connection) if name not in owned]
         return Pruned(going, found, drop_orphans(connection))
@@ -77,20 +86,27 @@ def prune(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) -> li
 
 
 def unregister(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) -> None:
-    """Let nobody know of these versions any more. Waits for batches in flight."""
+    """Let nobody know of these versions any more. Waits for batches in flight, and for whoever still fills them.
+
+    Raises LockNotAvailable while a stable name that goes is being read, DependentObjectsStillExist if others' views do.
+    """
     rows = list(rows)
     if not rows:
         return
     ids = [row.id for row in rows]
     with connection.transaction(), connection.cursor() as cursor:
         checkpoints.lock_live(cursor)
+        cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")  # nobody commits meanwhile
+        cursor.execute("DELETE FROM mesh.checkpoints WHERE build = ANY(%s)", (ids,))
+        for row in sorted(rows, key=lambda row: row.id):
+            if row.kind == "view":  # whoever drains it has its lock, and looks for its version after
+                cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, row.id))
         for row in rows:
             if row.state == "live":
                 cursor.execute(f'DROP VIEW IF EXISTS read."{stem(row)}"')
         cursor.execute("DELETE FROM mesh.versions WHERE id = ANY(%s)", (ids,))
         for table in ("held_events", "sequences", "recent_ids", "fan_out"):
             cursor.execute(f"DELETE FROM mesh.{table} WHERE version_id = ANY(%s)", (ids,))
-        cursor.execute("DELETE FROM mesh.checkpoints WHERE build = ANY(%s)", (ids,))
         versions.raise_generation(connection)
 
 
@@ -104,7 +120,8 @@ def orphans(connection: psycopg.Connection[Any]) -> list[str]:
     rows = connection.execute(
         "SELECT relname FROM pg_class WHERE relnamespace = %s::regnamespace AND relkind = 'r' AND relname NOT IN "
         "(SELECT relation FROM mesh.versions UNION ALL SELECT prefix || relation FROM mesh.versions, "
-        "unnest(%s::text[]) AS prefix WHERE state IN ('building', 'queued', 'joined')) ORDER BY relname",
+        "unnest(%s::text[]) AS prefix WHERE state IN ('building', 'queued', 'joined')) "
+        "AND relname ~ '^(queue_|bulk_)?[a-z][a-z0-9_]*__[0-9]+$' ORDER BY relname",
         (DATA, [tables.queue_name(""), tables.bulk_name("")]),
     ).fetchall()
     return [name for (name,) in rows]

@@ -82,6 +82,11 @@ def generation(cursor: psycopg.Cursor[Any]) -> int:
     return int(row[0])
 
 
+def is_known(cursor: psycopg.Cursor[Any], id_: int) -> bool:
+    """Whether a version is still registered."""
+    return cursor.execute("SELECT FROM mesh.versions WHERE id = %s", (id_,)).fetchone() is not None
+
+
 def raise_generation(connection: psycopg.Connection) -> None:
     """Tell projectors and readers to look again; takes effect with the transaction."""
     connection.execute("UPDATE mesh.generation SET value = value + 1 WHERE id = 1")

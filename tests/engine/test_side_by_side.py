@@ -219,3 +219,10 @@ def test_readers_of_before_go_on_through_a_swap(desk: Mesh) -> None:
         assert other.execute(prepared).fetchall() == rows
         desk.deploy(catalog())
         assert other.execute(prepared).fetchall() == rows
+
+
+def test_a_table_of_somebody_else_is_no_orphan(desk: Mesh) -> None:
+    desk.execute("CREATE TABLE data.orders_backup (id int)")
+    desk.deploy(catalog(sums=True))
+    assert prune_all(desk) == []
+    assert "orders_backup" in relations(desk)
