@@ -125,8 +125,9 @@ class Build:
                 "is untouched.",
             ) from error
 
-    def catch_up(self, wanted: Mapping[TopicPartition, int]) -> None:
-        """Apply records batch by batch until the checkpoints are at exactly `wanted`."""
+    def catch_up(self, wanted: Mapping[TopicPartition, int]) -> bool:
+        """Apply records batch by batch until the checkpoints are at exactly `wanted`; whether there were any."""
+        any_behind = False
         with connect(self.database_url, "mesh build") as connection:
             topics = sorted({partition.topic for partition in wanted})
             found = checkpoints.read(connection, topics, self.id)
@@ -137,7 +138,9 @@ class Build:
                     if partition.topic == topic and found[partition].next_offset < offset
                 }
                 if behind:
+                    any_behind = True
                     self._consume(self._applier(connection, topic), behind, wanted)
+        return any_behind
 
     def settle(self) -> None:
         """Carry out decisions on dead letters that were made after the build had met their records.

@@ -1,9 +1,9 @@
 """Fills entity tables that have no key yet with the history of one partition, by COPY alone.
 
-A window is as much of the log as makes WINDOW_ROWS rows: it is folded in memory, copied, and committed with its
-checkpoint. Where all of a partition fits one window, its rows are final. Otherwise windows are copied beside the table,
-and of each record key the rows of its last window are kept in the end. That needs nothing of the rows before, so it
-is for entities whose events each say all of a row.
+A window is as much of the log as makes WINDOW_ROWS rows of whatever table: it is folded in memory, copied, and committed
+with its checkpoint. Where all of a partition fits one window, its rows are final. Otherwise windows are copied beside
+the table, and of each record key the rows of its last window are kept in the end. That needs nothing of the rows
+before, so it is for entities whose events each say all of a row.
 """
 
 from __future__ import annotations
@@ -65,14 +65,14 @@ def fill(
             folding = Folding(applier.router, known, applier.plan.counted)
             for id_, heap in heaps.items():
                 folding.rows[id_] = _HeapRows(heap.version)
-            newest = None
+            newest: int | None = None
             while at < wanted and _size(folding) < WINDOW_ROWS:
                 batch = reader.next(partition, at, wanted)
                 known.decisions.update(applier.decisions(cursor, [batch], locked))
                 applier.look_up(cursor, folding, [batch])
                 folding.fold(batch)
                 at = batch.chunk.next_offset
-                newest = max([*batch.chunk.timestamps, newest or 0], default=None)
+                newest = max((*batch.chunk.timestamps, *([] if newest is None else [newest])), default=None)
             for id_, heap in heaps.items():
                 heap.copy(cursor, folding.rows.pop(id_), window if window or at < wanted else None)
             applier.write(cursor, [folding])
@@ -83,7 +83,10 @@ def fill(
 
 
 def _size(folding: Folding) -> int:
-    return sum(len(rows.rows) for rows in folding.rows.values()) + len(folding.index)
+    rows = sum(len(rows.rows) for rows in folding.rows.values())
+    return (
+        rows + len(folding.index) + len(folding.recent) + len(folding.sequences) + len(folding.known.held.new)
+    )
 
 
 def finish(connection: psycopg.Connection[Any], heaps: Collection[Heap]) -> None:

@@ -177,7 +177,8 @@ class EntityBuilds:
         assert self.build is not None
         self.progress("catching up")
         for _ in range(CATCH_UP_ROUNDS):
-            self.build.catch_up(self._behind())
+            if not self.build.catch_up(self._behind()):
+                return
 
     def join(self) -> None:
         """Under the barrier: apply up to exactly the live checkpoints; projectors go on from there."""

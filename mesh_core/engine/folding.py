@@ -100,8 +100,6 @@ class Folding:
         """
         if route is None or not route.simple:
             return 0
-        if not route.folds:
-            return 0
         fold, kind, items, keys = route.folds[0], type(batch.items[first]), batch.items, batch.chunk.keys
         last: dict[bytes, Any] = {}
         known: dict[bytes, Key] = {}

@@ -55,7 +55,7 @@ def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Grou
             for length in {len(key) for key in keys}:
                 some = [key for key in keys if len(key) == length]
                 found.update(lookups.present_keys(cursor, version, some, version.model.key[:length]))
-            folding.rows[version.id].present = {**folding.rows[version.id].present, **found}
+            folding.rows[version.id].present.update(found)
     for id_, record_keys in sequenced.items():
         folding.known.sequences.update(lookups.last_sequences(cursor, [id_], record_keys))
     for id_, event_ids in windowed.items():

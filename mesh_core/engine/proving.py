@@ -9,8 +9,6 @@ from typing import Any
 import psycopg
 from psycopg import IsolationLevel
 
-from mesh_core.model.entity import EntityModel
-from mesh_core.model.view import ViewModel
 from mesh_core.store.connections import connect
 from mesh_core.store.tables import columns_sql, physical, quote
 from mesh_core.store.versions import VersionRow
@@ -56,7 +54,7 @@ def prove(database_url: str, pairs: Sequence[tuple[VersionRow, VersionRow]]) -> 
 
 
 def _proof(connection: psycopg.Connection[Any], live: VersionRow, new: VersionRow) -> Proof:
-    before, after = _model(live), _model(new)
+    before, after = live.model, new.model
     types = {column.name: column.type.sql for column in before.columns}
     shared = tuple(column.name for column in after.columns if types.get(column.name) == column.type.sql)
     comparable = before.key == after.key and set(after.key) <= set(shared)
@@ -94,8 +92,3 @@ def _digest(
     ).fetchone()
     assert found is not None
     return int(found[0]), str(found[1])
-
-
-def _model(row: VersionRow) -> EntityModel | ViewModel:
-    reader: type[EntityModel] | type[ViewModel] = EntityModel if row.kind == "entity" else ViewModel
-    return reader.from_json(row.declaration)

@@ -103,16 +103,11 @@ def unregister(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) 
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, row.id))
         for row in rows:
             if row.state == "live":
-                cursor.execute(f'DROP VIEW IF EXISTS read."{stem(row)}"')
+                cursor.execute(f'DROP VIEW IF EXISTS read."{row.stem}"')
         cursor.execute("DELETE FROM mesh.versions WHERE id = ANY(%s)", (ids,))
         for table in ("held_events", "sequences", "recent_ids", "fan_out"):
             cursor.execute(f"DELETE FROM mesh.{table} WHERE version_id = ANY(%s)", (ids,))
         versions.raise_generation(connection)
-
-
-def stem(row: VersionRow) -> str:
-    """The stable name of a version's relation."""
-    return row.relation.rpartition("__")[0]
 
 
 def orphans(connection: psycopg.Connection[Any]) -> list[str]:

@@ -42,13 +42,8 @@ class Release:
     lines: dict[Line, list[HeldRow]] = field(default_factory=dict)
     others: dict[Place, list[HeldRow]] = field(default_factory=dict)
 
-    @property
-    def targets(self) -> set[TopicPartition]:
-        """Partitions whose effects the decision may touch."""
-        return {self.decision.letter[0]} if self.decision else set()
-
     def load(self, connection: psycopg.Connection[Any], locked: Mapping[TopicPartition, Checkpoint]) -> None:
-        """Read the lines. The targets' checkpoints must be locked."""
+        """Read the lines. The checkpoint of the letter must be locked."""
         if self.decision is None:
             return
         target, _ = self.decision.letter
@@ -93,9 +88,8 @@ class Release:
                 self._count(folding, row, self._released(folding, row))
             for row in rows:
                 if version in self.counted:
-                    now = self.others[row.place][
-                        0
-                    ]  # another line may have moved what the record counts under
+                    # Another line may have moved what the record counts under.
+                    now = self.others[row.place][0]
                     row = replace(row, otherwise=now.otherwise, counted=now.counted)
                 folding.known.held.add(row)
             if version in self.counted and any(row.offset == self.decision.offset for row in rows):

@@ -29,7 +29,7 @@ class EntityRows:
     def __init__(self, version: EntityVersion) -> None:
         self.version = version
         self.rows: dict[Key, tuple[Shape, Values, int]] = {}
-        self.present: Mapping[Key, int] = {}
+        self.present: dict[Key, int] = {}
         self.cleared: dict[Key, int] = {}
         self._record = len(version.model.record_key)
         self._nested = self._record < len(version.model.key)

@@ -12,8 +12,6 @@ from psycopg.errors import DeadlockDetected, DependentObjectsStillExist, LockNot
 
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.recounting import recount
-from mesh_core.model.entity import EntityModel
-from mesh_core.model.view import ViewModel
 from mesh_core.store import checkpoints, tables, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.schemas import DATA, READ
@@ -96,14 +94,11 @@ class Swap:
         recount(self.connection, counting, [row.id for row in live.values()])
         versions.set_state(self.connection, [old.id for old, _ in pairs if old], "previous")
         versions.set_state(self.connection, [new.id for _, new in pairs], "live")
-        for _, new in pairs:
-            reader: type[EntityModel] | type[ViewModel] = EntityModel if new.kind == "entity" else ViewModel
-            columns = [column.name for column in reader.from_json(new.declaration).columns]
-            tables.create_read_view(self.connection, new.relation, columns)
-        for _, new in pairs:  # last of all, since readers of the stable names wait from here on
-            reader = EntityModel if new.kind == "entity" else ViewModel
-            columns = [column.name for column in reader.from_json(new.declaration).columns]
-            tables.swap_stable_name(self.connection, new.relation.rpartition("__")[0], new.relation, columns)
+        columns = {new.id: [column.name for column in new.model.columns] for new in self.rows}
+        for new in self.rows:
+            tables.create_read_view(self.connection, new.relation, columns[new.id])
+        for new in self.rows:  # last of all, since readers of the stable names wait from here on
+            tables.swap_stable_name(self.connection, new.stem, new.relation, columns[new.id])
 
 
 def rollback(database_url: str) -> list[VersionRow]:

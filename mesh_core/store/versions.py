@@ -36,6 +36,17 @@ class VersionRow:
     topics: Sequence[str]
     state: str
 
+    @property
+    def stem(self) -> str:
+        """The relation's name without the number: what schema `read` calls the version that serves."""
+        return self.relation.rpartition("__")[0]
+
+    @cached_property
+    def model(self) -> EntityModel | ViewModel:
+        """What was declared."""
+        reader: type[EntityModel] | type[ViewModel] = EntityModel if self.kind == "entity" else ViewModel
+        return reader.from_json(self.declaration)
+
 
 KEPT_UP = ("joined", "live", "previous", "kept")
 """States in which projectors keep a version up to date.
