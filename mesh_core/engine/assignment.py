@@ -67,6 +67,7 @@ class Assignment:
         self._standing.reposition(rows)
 
     def _release(self, partitions: Collection[TopicPartition], change: str) -> None:
+        self._session.settle()  # whoever gets them next should find what we began
         self._gatherer.forget(partitions)
         self._standing.release(partitions)
         self._halts.show()

@@ -47,14 +47,14 @@ class Draining:
         self.busy = False
         """Whether there was something that we could do when we last looked."""
 
-    def turn(self, *, idle: bool) -> None:
-        """Drain for a moment, if it is time to; `idle` says that no record is waiting.
-
-        Raises psycopg errors; what was not committed is still queued.
-        """
+    def is_due(self, *, idle: bool) -> bool:
+        """Whether it is time for a turn; `idle` says that no record is waiting."""
         now = time.monotonic()
-        if not (idle and self.busy) and now < (self._next_turn if self.busy else self._next_look):
-            return
+        return (idle and self.busy) or now >= (self._next_turn if self.busy else self._next_look)
+
+    def turn(self, *, idle: bool) -> None:
+        """Drain for a moment. Raises psycopg errors; what was not committed is still queued."""
+        now = time.monotonic()
         self.busy = self.step()
         while self.busy and time.monotonic() < now + SLICE_SECONDS:
             self.busy = self.step()

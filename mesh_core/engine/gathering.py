@@ -2,68 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
+from mesh_core.engine.intake import Batch, Intake
 from mesh_core.log.errors import OffsetOutOfRange
-from mesh_core.log.interface import Chunk, Consumer
+from mesh_core.log.interface import Consumer
 from mesh_core.log.position import TopicPartition
+from mesh_core.telemetry import stage
 
-MAX_BYTES = 64 * 1024 * 1024
+MAX_BYTES = 32 * 1024 * 1024
 POLL_RECORDS = 10_000
+GROWTH = 4
+AHEAD_SECONDS = 0.005
+"""Longest that a poll waits while a batch is being written; what comes meanwhile goes into the next one."""
 
 
 class Gatherer:
-    """Collects chunks up to a target that doubles while more is there than it takes, and falls back after."""
+    """Collects and decodes records up to a target that grows while more is there than it takes, and falls back after.
+
+    While a batch is being written it reads ahead: Postgres and Python work at the same time, and a lagging projector
+    takes what came meanwhile in one transaction.
+    """
 
     def __init__(self, smallest: int, largest: int) -> None:
         self._smallest, self._largest = min(smallest, largest), largest
         self.target = self._smallest
-        self._found: dict[TopicPartition, Chunk] = {}
+        self._found: dict[TopicPartition, Batch] = {}
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what was collected of these: a rebalance between two polls may let them start elsewhere."""
         for partition in partitions:
             self._found.pop(partition, None)
 
-    def gather(self, consumer: Consumer, timeout: float) -> list[Chunk]:
-        """At most about `target` records, one chunk a partition; waits up to `timeout` seconds for the first.
+    def gather(
+        self, consumer: Consumer, timeout: float, intake: Intake, writing: Callable[[], bool]
+    ) -> list[Batch]:
+        """At most about `target` records, one batch a partition, read by `intake`.
 
-        Raises OffsetOutOfRange, and nothing that was polled is lost by it.
+        Waits for the first as long as something is being `writing`, else up to `timeout` seconds. Raises
+        OffsetOutOfRange, and nothing that was polled is lost by it.
         """
         found = self._found = {}
         count = size = 0
         while count < self.target and size < MAX_BYTES:
+            if ahead := writing():
+                timeout = 0.0
             try:
-                chunks = consumer.poll(min(POLL_RECORDS, self.target - count), 0.0 if found else timeout)
+                with stage("poll"):
+                    wait = AHEAD_SECONDS if ahead else 0.0 if found else timeout
+                    chunks = consumer.poll(min(POLL_RECORDS, self.target - count), wait)
             except OffsetOutOfRange:
                 if not found:
                     raise
                 break  # the consumer has moved past what was found, so that comes first; the next poll raises again
-            if not chunks:
+            if not chunks and not ahead:
                 break
             for chunk in chunks:
                 count += len(chunk.offsets)
                 size += sum(len(value) for value in chunk.values if value is not None)
-                known = found.get(chunk.partition)
-                found[chunk.partition] = chunk if known is None else _joined(known, chunk)
+                with stage("decode"):
+                    batch = intake.batch(chunk, chunk.start)
+                if (known := found.get(chunk.partition)) is None:
+                    found[chunk.partition] = batch
+                else:
+                    known.extend(batch)
         full = count >= self.target or size >= MAX_BYTES
-        self.target = min(self._largest, self.target * 2) if full else max(self._smallest, count)
+        self.target = min(self._largest, self.target * GROWTH) if full else max(self._smallest, count)
         return list(found.values())
-
-
-def _joined(first: Chunk, second: Chunk) -> Chunk:
-    headers = []
-    if first.headers or second.headers:
-        headers = [
-            *(first.headers or [()] * len(first.offsets)),
-            *(second.headers or [()] * len(second.offsets)),
-        ]
-    return Chunk(
-        first.partition,
-        first.keys + second.keys,
-        first.values + second.values,
-        first.offsets + second.offsets,
-        first.timestamps + second.timestamps,
-        headers,
-        second.next_offset,
-    )

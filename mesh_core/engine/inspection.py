@@ -83,18 +83,19 @@ class Inspection:
                 self._halts.halt(topic, problem, pause=False)
             else:
                 self._halts.lift(topic, [row.partition for row in rows])
-        self._next = time.monotonic() + CHECK_SECONDS  # all that `when_due` asks has just been asked
+        self._next = time.monotonic() + CHECK_SECONDS  # all that `look` asks has just been asked
         return extent
 
-    def when_due(self) -> None:
+    def is_due(self) -> bool:
+        """Whether it is time for another look."""
+        return time.monotonic() >= self._next
+
+    def look(self) -> None:
         """Every few seconds: are the topics what they were, how far behind are we, who else may know.
 
         Raises EngineError where Kafka will not tell for other reasons than being away, and psycopg errors.
         """
-        now = time.monotonic()
-        if now < self._next:
-            return
-        self._next = now + CHECK_SECONDS
+        self._next = time.monotonic() + CHECK_SECONDS
         self._session.renew_plan_if_changed()  # where nothing arrives, no batch would tell
         mine = list(self._standing.positions)
         if not mine:

@@ -41,10 +41,24 @@ class Batch:
         """Whose records these are."""
         return self.chunk.partition
 
+    def extend(self, later: Batch) -> None:
+        """Take in the batch that comes after this one."""
+        mine, more = self.chunk, later.chunk
+        if mine.headers or more.headers:
+            mine.headers = [
+                *(mine.headers or [()] * len(mine.offsets)),
+                *(more.headers or [()] * len(more.offsets)),
+            ]
+        for column in ("keys", "values", "offsets", "timestamps"):
+            getattr(mine, column).extend(getattr(more, column))
+        mine.next_offset = more.next_offset
+        self.items.extend(later.items)
+
     def part(self, first: int, end: int) -> Batch:
         """Records first..end of this batch, as a batch of its own."""
         chunk = self.chunk
         last = end == len(chunk.offsets)
+        start = self.start if first == 0 else chunk.offsets[first - 1] + 1
         return Batch(
             Chunk(
                 chunk.partition,
@@ -54,9 +68,10 @@ class Batch:
                 chunk.timestamps[first:end],
                 chunk.headers[first:end],
                 chunk.next_offset if last else chunk.offsets[end - 1] + 1,
+                start,
             ),
             self.items[first:end],
-            self.start if first == 0 else chunk.offsets[first - 1] + 1,
+            start,
         )
 
 

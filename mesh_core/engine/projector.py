@@ -7,23 +7,23 @@ from collections.abc import Mapping, Sequence
 
 import psycopg
 
-from mesh_core.engine import watch
 from mesh_core.engine.assignment import Assignment
 from mesh_core.engine.draining import CHUNK, Draining
 from mesh_core.engine.errors import PlanChanged
 from mesh_core.engine.gathering import Gatherer
 from mesh_core.engine.halts import Halts
 from mesh_core.engine.inspection import Inspection
-from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.intake import Batch, Intake
+from mesh_core.engine.resilience import fault_of
 from mesh_core.engine.session import Session
 from mesh_core.engine.standing import Standing, seek
 from mesh_core.log.errors import OffsetOutOfRange
-from mesh_core.log.interface import Chunk, Consumer, Driver
+from mesh_core.log.interface import Consumer, Driver
 from mesh_core.log.position import Position
 from mesh_core.settings import Settings
 from mesh_core.store import checkpoints
 from mesh_core.store.errors import Fenced, ForeignPartition
-from mesh_core.telemetry import get_logger, metrics, process_span, stage
+from mesh_core.telemetry import get_logger
 
 BUSY_POLL_SECONDS = 0.01
 """Longest that a poll waits for records while there is something to drain."""
@@ -67,6 +67,7 @@ class Projector:
                 )
                 while not self._stopping.is_set() and not (until and self._standing.reached(until)):
                     turns.turn()
+                turns.end()
             if not self._stopping.is_set():
                 self._draining.finish()
         finally:
@@ -103,6 +104,7 @@ class _Turns:
         self._poll_seconds, self._draining = settings.projector_poll_seconds, draining
         self._consumer, self._session, self._standing, self._stopping = consumer, session, standing, stopping
         self._subscribed: tuple[str, ...] = ()
+        self._intake: Intake | None = None
         self._gatherer = Gatherer(settings.projector_batch_min, settings.projector_batch_max)
         self._halts = Halts(consumer, session, standing)
         self._inspection = Inspection(
@@ -113,18 +115,36 @@ class _Turns:
         )
 
     def turn(self) -> None:
-        """One batch; where Postgres went away, go on once it is back. Raises what does not pass."""
+        """Read on while a batch is written, then begin the next; where Postgres went away, go on once it is back.
+
+        Raises what does not pass.
+        """
         try:
             self._subscribe()
-            chunks = self._gather()
-            self._apply(chunks)
-            if not self._stopping.is_set():
-                self._draining.turn(idle=not chunks)
-                self._inspection.when_due()
+            batches = self._gather()
+            if not self._finish() or self._stopping.is_set():
+                return
+            self._begin(batches)
+            idle = not batches
+            if self._inspection.is_due() or self._draining.is_due(idle=idle):
+                if not self._finish():
+                    return
+                if self._draining.is_due(idle=idle):
+                    self._draining.turn(idle=idle)
+                if self._inspection.is_due():
+                    self._inspection.look()
         except psycopg.Error as error:
             if fault_of(error) != "passing":
                 raise
             self._recover(error)
+
+    def end(self) -> None:
+        """Wait for what is being written. Raises what does not pass."""
+        try:
+            self._finish()
+        except psycopg.Error as error:
+            if fault_of(error) != "passing":
+                raise
 
     def _subscribe(self) -> None:
         topics = self._session.applier.plan.topics
@@ -132,46 +152,47 @@ class _Turns:
             self._subscribed = topics
             self._consumer.subscribe(topics, self._assignment)
 
-    def _gather(self) -> list[Chunk]:
+    def _gather(self) -> list[Batch]:
+        self._intake = self._session.applier.router.intake
+        seconds = min(BUSY_POLL_SECONDS, self._poll_seconds) if self._draining.busy else self._poll_seconds
         try:
-            with stage("poll"):
-                seconds = (
-                    min(BUSY_POLL_SECONDS, self._poll_seconds) if self._draining.busy else self._poll_seconds
-                )
-                return self._gatherer.gather(self._consumer, seconds)
+            return self._gatherer.gather(self._consumer, seconds, self._intake, self._session.is_writing)
         except OffsetOutOfRange as error:
             self._halts.halt(error.partition.topic, str(error))
             return []
 
-    def _apply(self, chunks: Sequence[Chunk]) -> None:
-        """Apply what was polled. Raises psycopg errors, of which those that pass are recovered from."""
-        readable = self._standing.readable()
-        chunks = [chunk for chunk in chunks if chunk.partition in readable]
-        while chunks and not self._stopping.is_set():
-            try:
-                self._apply_once(chunks)
-                return
-            except PlanChanged:
-                self._session.renew_plan()
-            except ForeignPartition as error:
-                self._assignment.reposition()
-                self._halts.halt(error.topic, str(error))
-            except Fenced as error:
-                log.warning("fenced", error=str(error))
-                self._assignment.reposition()
-            chunks = self._standing.still_ours(chunks)
+    def _begin(self, batches: Sequence[Batch]) -> None:
+        readable, intake = self._standing.readable(), self._session.applier.router.intake
+        batches = [batch for batch in batches if batch.partition in readable]
+        if intake is not self._intake:  # the connection was lost and opened again while they were read
+            batches = [intake.batch(batch.chunk, batch.start) for batch in batches]
+        if batches:
+            self._session.begin(batches)
 
-    def _apply_once(self, chunks: Sequence[Chunk]) -> None:
-        applier, positions = self._session.applier, self._standing.positions
-        with stage("decode"):
-            batches = [applier.router.intake.batch(chunk, positions[chunk.partition]) for chunk in chunks]
-        records = sum(len(batch.items) for batch in batches)
-        with process_span(batches[0].partition.topic, watch.traceparents(batches), records=records):
-            done = apply_resiliently(applier, batches)
-            self._standing.advance(done.positions)
-            watch.count(done.counts)
-            metrics.BATCH_RECORDS.observe(records)
-        self._session.worked()
+    def _finish(self) -> bool:
+        """Wait for what is being written, if anything; False where it failed.
+
+        Then it is read again, and with it all that was read after it. Raises psycopg errors.
+        """
+        foreign: ForeignPartition | None = None
+        try:
+            done = self._session.finish()
+        except PlanChanged:
+            self._session.renew_plan()
+        except Fenced as error:
+            log.warning("fenced", error=str(error))
+        except ForeignPartition as error:
+            foreign = error
+        else:
+            if done is not None:
+                self._standing.advance(done.positions)
+                self._session.worked()
+            return True
+        self._assignment.reposition()
+        if foreign is not None:
+            self._halts.halt(foreign.topic, str(foreign))
+        seek(self._consumer, self._standing.readable())
+        return False
 
     def _recover(self, error: psycopg.Error) -> None:
         """Postgres went away in the midst of something: go on from the checkpoints once it is back."""

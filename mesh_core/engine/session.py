@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 
+from mesh_core.engine import watch
 from mesh_core.engine.backoff import Backoff
-from mesh_core.engine.resilience import fault_of
-from mesh_core.engine.transaction import Applier
+from mesh_core.engine.intake import Batch
+from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.transaction import Applied, Applier
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import versions
 from mesh_core.store.connections import connect
 from mesh_core.store.errors import NotDeployed
-from mesh_core.telemetry import get_logger, metrics
+from mesh_core.telemetry import get_logger, metrics, process_span
 
 log = get_logger(__name__)
 
 
 class Session:
     """Opens the connection and makes the plan, both anew when they are lost or out of date.
+
+    A batch is written by a thread of its own, while the next one is read. Only one uses the connection at a time:
+    whoever asks for it waits until the batch is written.
 
     `fences` are looked at with every batch, so they may change. Setting `stopping` ends every wait.
     """
@@ -38,6 +44,8 @@ class Session:
         self._connection: psycopg.Connection[Any] | None = None
         self._applier: Applier | None = None
         self._backoff = Backoff()
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._written: Future[Applied] | None = None
 
     def open(self) -> None:
         """Connect and make the plan, waiting for Postgres as long as it takes.
@@ -57,12 +65,33 @@ class Session:
                 self.wait(error)
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
+        """Close the connection, if there is one, once what was begun is written."""
+        self.settle()
         if self._connection is not None:
             self._connection.close()
 
+    def begin(self, batches: Sequence[Batch]) -> None:
+        """Write batches in the background; `finish` tells what came of it, before others are begun."""
+        assert self._written is None, "what was begun before is not finished"
+        self._written = self._thread.submit(_write, self.applier, batches)
+
+    def finish(self) -> Applied | None:
+        """Wait for what was begun, if anything; what it did. Raises what `apply_resiliently` raises."""
+        written, self._written = self._written, None
+        return written.result() if written else None
+
+    def settle(self) -> None:
+        """Wait until nothing is being written. Raises nothing: `finish` does, later."""
+        if self._written is not None:
+            self._written.exception()
+
+    def is_writing(self) -> bool:
+        """Whether what was begun is still being written."""
+        return self._written is not None and not self._written.done()
+
     def connected(self) -> psycopg.Connection[Any]:
         """The connection, opened again if it was lost. Raises as `open`."""
+        self.settle()
         if self._connection is None or self._connection.closed or self._connection.broken:
             self.open()
         assert self._connection is not None
@@ -102,3 +131,12 @@ class Session:
     def worked(self) -> None:
         """Postgres did what was asked of it; the next wait is short again."""
         self._backoff.reset()
+
+
+def _write(applier: Applier, batches: Sequence[Batch]) -> Applied:
+    records = sum(len(batch.items) for batch in batches)
+    with process_span(batches[0].partition.topic, watch.traceparents(batches), records=records):
+        done = apply_resiliently(applier, batches)
+    metrics.BATCH_RECORDS.observe(records)
+    watch.count(done.counts)
+    return done

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 
-from mesh_core.engine.intake import Batch
-from mesh_core.log.interface import Chunk, Consumer
+from mesh_core.log.interface import Consumer
 from mesh_core.log.position import Position, TopicPartition
 from mesh_core.store.checkpoints import Checkpoint
 
@@ -62,20 +61,6 @@ class Standing:
             self.positions.get(partition, -1) >= offset or partition.topic in self.halted
             for partition, offset in until.offsets.items()
         )
-
-    def still_ours(self, chunks: Sequence[Chunk]) -> list[Chunk]:
-        """Of chunks that failed, what still continues from our positions."""
-        readable = self.readable()
-        kept = []
-        for chunk in chunks:
-            at = readable.get(chunk.partition)
-            if at is None or chunk.next_offset <= at:
-                continue  # let go or halted; or it was committed, though we did not hear so
-            skipped = sum(offset < at for offset in chunk.offsets)
-            if skipped:
-                chunk = Batch(chunk, list(chunk.offsets), at).part(skipped, len(chunk.offsets)).chunk
-            kept.append(chunk)
-        return kept
 
 
 def seek(consumer: Consumer, positions: Mapping[TopicPartition, int]) -> None:

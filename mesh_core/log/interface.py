@@ -19,8 +19,9 @@ class Chunk:
     """The run of records that one poll returned of one partition, as columns: parallel lists.
 
     `timestamps` are milliseconds since the epoch. `headers` has one entry a record, or is an empty list if
-    no record of the chunk has any. `next_offset` is the consumer's position after the chunk; it also counts
-    what is never shown, aborted transactions and control records, so a chunk can have no records at all.
+    no record of the chunk has any. `start` and `next_offset` are the consumer's position before and after the
+    chunk; they also count what is never shown, aborted transactions and control records, so a chunk can have no
+    records at all.
     """
 
     partition: TopicPartition
@@ -30,6 +31,7 @@ class Chunk:
     timestamps: list[int]
     headers: list[Headers]
     next_offset: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,10 +74,11 @@ class FanOut:
         """The nodes by what the queue calls them."""
         return {node.name: node for node in self.nodes}
 
-    def split(self, cursor: psycopg.Cursor[Any], node: Node, starts: str, into: str, limit: int) -> None:
+    def split(self, cursor: psycopg.Cursor[Any], node: Node, starts: str, into: str, limit: int) -> int:
         """Put the roots that few of `starts` reach into the table `into`, and queue the keys that reach many.
 
-        Each of the starts gets the same part of the limit; nothing is read beyond it. The view's lock must be held.
+        Each of the starts gets the same part of the limit; nothing is read beyond it. The answer is how many roots it
+        put. The view's lock must be held.
         """
         names, key = columns_sql(node.start), self.model.key
         row = cursor.execute(f"SELECT count(*) FROM (SELECT DISTINCT * FROM ({starts}) AS s) AS s").fetchone()
@@ -92,6 +93,7 @@ class FanOut:
             f"CROSS JOIN LATERAL ({ways[-1]} LIMIT {share + 1}) AS near WHERE s._reached <= {share} "
             f"AND NOT EXISTS (SELECT FROM {into} k WHERE {known}) ON CONFLICT DO NOTHING"
         )
+        return cursor.rowcount
 
     def within(self, node: Node, starts: str, limit: int) -> tuple[str, str]:
         """SELECT of the roots that `starts` reach, up to one more than `limit`, and whether the way there is too long.

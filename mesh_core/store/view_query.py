@@ -1,13 +1,14 @@
 """The SELECT that defines a view, for all its roots or for touched ones.
 
 A tree of edges becomes one statement: `one` edges are left joins on the target's key; every path over
-`many` or workflow edges is one LATERAL subquery, in which all roll-ups over that path are aggregated.
+`many` or workflow edges is one subquery, in which all roll-ups over that path are aggregated: LATERAL, which looks the
+children of each row up by their index, or grouped by their parent and joined to all rows at once.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,8 +43,11 @@ class Tables:
         return physical(self.relations[entity])
 
 
-def view_select(view: ViewModel, tables: Tables, touched: str | None = None) -> str:
-    """SELECT of the view's columns in order; of the roots whose keys are in relation `touched`, or of all."""
+def view_select(view: ViewModel, tables: Tables, touched: str | None = None, *, many: bool = True) -> str:
+    """SELECT of the view's columns in order; of the roots whose keys are in relation `touched`, or of all.
+
+    Of `many` roots it is faster, of a few it would be at the planner's mercy: it might read all children.
+    """
     if view.sql is not None:
         names = {name.replace(".", "_"): name for name in tables.entities}
         body = re.sub(r"\{(\w+)\}", lambda match: tables.table(names[match.group(1)]), view.sql)
@@ -51,7 +55,7 @@ def view_select(view: ViewModel, tables: Tables, touched: str | None = None) -> 
         if touched:
             text += f" JOIN {touched} k ON {equal('k', view.key, 'v', view.key)}"
         return text
-    writer = _Writer(tables)
+    writer = _Writer(tables, touched, many)
     root = _Scope("r", view.root, writer)
     outputs = [f"{root.value(_given(c.expression))} AS {quote(c.name)}" for c in view.columns]
     source = f"{tables.table(view.root)} r"
@@ -108,6 +112,8 @@ def _given(expression: Expr[Any, Any] | None) -> Expr[Any, Any]:
 @dataclass
 class _Writer:
     tables: Tables
+    touched: str | None
+    many: bool
     aliases: int = 0
 
     def alias(self) -> str:
@@ -117,15 +123,30 @@ class _Writer:
 
 @dataclass
 class _Rollups:
-    """One LATERAL subquery: the roll-ups over one path from one scope."""
+    """One subquery: the roll-ups over one path from one scope.
+
+    LATERAL `where` says which children belong to the row. Grouped, they are those of all rows, or of those that `only`
+    selects; `parent` are the children's columns and what they are equal to in the row.
+    """
 
     alias: str
     inner: _Scope
     source: str
     where: str
+    parent: Sequence[tuple[str, str]] = ()
+    only: str = ""
     outputs: list[str] = field(default_factory=list)
 
     def sql(self) -> str:
+        if self.parent:
+            columns = ", ".join(ours for ours, _ in self.parent)
+            names = ", ".join(f"k{n}" for n in range(len(self.parent)))
+            values = ", ".join(f"v{n}" for n in range(len(self.outputs)))
+            on = " AND ".join(f"{self.alias}.k{n} = {theirs}" for n, (_, theirs) in enumerate(self.parent))
+            return (
+                f" LEFT JOIN (SELECT {columns}, {', '.join(self.outputs)} FROM {self.source}{self.inner.joins_sql()}"
+                f"{self.only} GROUP BY {columns}) {self.alias}({names}, {values}) ON {on}"
+            )
         return (
             f" LEFT JOIN LATERAL (SELECT {', '.join(self.outputs)} FROM {self.source}{self.inner.joins_sql()} "
             f"WHERE {self.where}) {self.alias} ON true"
@@ -211,13 +232,15 @@ class _Scope:
         name = f"v{len(group.outputs)}"
         keep = f" FILTER (WHERE {inner.value(rollup.where)})" if rollup.where is not None else ""
         group.outputs.append(f"{_aggregate(rollup, inner, keep)} AS {name}")
-        return f"{group.alias}.{name}"
+        nothing = _OF_NOTHING.get(rollup.function) if group.parent else None
+        return f"coalesce({group.alias}.{name}, {nothing})" if nothing else f"{group.alias}.{name}"
 
     def _group(self, outer: _Scope, path: Path) -> _Rollups:
         tables, writer = self.writer.tables, self.writer
-        where, source, previous = "", "", outer
+        where, source, first, previous = "", "", "", outer
         for edge in path:
             scope = _Scope(writer.alias(), edge.target, writer)
+            first = first or scope.alias
             table = f"{tables.table(edge.target)} {scope.alias}"
             if edge.kind == "workflow":
                 pairs = writer.alias()
@@ -235,7 +258,23 @@ class _Scope:
                 else:
                     source += f" JOIN {table} ON {on}"
             previous = scope
-        return _Rollups(writer.alias(), previous, source, where)
+        group = _Rollups(writer.alias(), previous, source, where)
+        edge = path[0]
+        # Of touched roots, only those of the root itself are known beforehand.
+        if writer.many and edge.kind == "many" and (not writer.touched or outer.alias == "r"):
+            columns = [f"{first}.{quote(name)}" for name in edge.target_columns]
+            group.parent = [
+                (ours, f"{outer.alias}.{quote(theirs)}")
+                for ours, theirs in zip(columns, edge.source_columns, strict=True)
+            ]
+            if writer.touched:
+                keys = f"SELECT {columns_sql(edge.source_columns)} FROM {writer.touched}"
+                group.only = f" WHERE ({', '.join(columns)}) IN ({keys})"
+        return group
+
+
+_OF_NOTHING = {"count": "0", "sum": "0", "list": "'[]'::jsonb"}
+"""What a roll-up of no children is, unless it is null."""
 
 
 def _aggregate(rollup: Rollup[Any, Any], inner: _Scope, keep: str) -> str:

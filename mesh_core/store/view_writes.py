@@ -16,6 +16,8 @@ from mesh_core.store.fan_out import FanOut, Listed
 from mesh_core.store.tables import columns_sql, physical, queue_name, quote, temporary_table
 from mesh_core.store.view_query import Tables, equal, view_select
 
+MANY = 2_000
+"""Roots from which on their children are grouped all at once: 1.2 times as fast of 20,000 roots with 5 children each."""
 LOCK_SPACE = 0x76696577  # "view": the first half of a view's advisory lock, the second is its version id
 
 
@@ -86,8 +88,8 @@ class ViewVersion:
 
         The lock must be held.
         """
-        self._spread(cursor, written, self.keys, limit)
-        self._recompute(cursor, roots_changed=self.sources[self.model.root].id in written)
+        roots = self._spread(cursor, written, self.keys, limit)
+        self._recompute(cursor, roots, roots_changed=self.sources[self.model.root].id in written)
 
     def note(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
         """Queue what `refresh` would do, of a view that is being filled. The lock must be held."""
@@ -102,7 +104,7 @@ class ViewVersion:
             (limit,),
         )
         taken = cursor.rowcount
-        self._recompute(cursor, roots_changed=True)
+        self._recompute(cursor, taken, roots_changed=True)
         return taken
 
     def drain_fan_out(
@@ -110,29 +112,35 @@ class ViewVersion:
     ) -> Sequence[Listed]:
         """Recompute up to `limit` roots of the fan-out queue; what is listed after that. The lock must be held."""
         left = self.fan_out.take(cursor, listed, self.keys, limit)
-        self._recompute(cursor, roots_changed=False)  # a root that went took its row with it
+        self._recompute(cursor, limit, roots_changed=False)  # a root that went took its row with it
         return left
 
-    def _spread(self, cursor: psycopg.Cursor[Any], written: Collection[int], into: str, limit: int) -> None:
-        """Put the roots that the batch touched into the empty table `into`, or keys into the fan-out queue."""
+    def _spread(self, cursor: psycopg.Cursor[Any], written: Collection[int], into: str, limit: int) -> int:
+        """Put the roots that the batch touched into the empty table `into`, or keys into the fan-out queue.
+
+        The answer is about how many there are in `into`.
+        """
         touched = [node for node in self.nodes if self.sources[node.entity].id in written]
         wide = [node for node in touched if node in self.wide]
         sources = [self._affected(node) for node in touched if node not in wide]
         reached, counts = "", list[str]()
         for n, node in enumerate(wide):
             # One more than the limit tells that there are too many, and that is all that is read of them.
-            roots, far = self.fan_out.within(node, self._starts(node), limit)
-            reached += f"reached{n} AS MATERIALIZED ({roots}), "
+            reaching, far = self.fan_out.within(node, self._starts(node), limit)
+            reached += f"reached{n} AS MATERIALIZED ({reaching}), "
             sources.append(f"SELECT * FROM reached{n} WHERE (SELECT count(*) FROM reached{n}) <= {limit}")
             counts.append(f"{far} OR (SELECT count(*) FROM reached{n}) > {limit}")
         row = cursor.execute(
             f"WITH {reached}put AS (INSERT INTO {into} ({columns_sql(self.model.key)}) "
-            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(sources)}) AS affected ON CONFLICT DO NOTHING) "
-            f"SELECT {', '.join(counts) or 'false'}"
+            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(sources)}) AS affected ON CONFLICT DO NOTHING RETURNING 1) "
+            f"SELECT {', '.join(['(SELECT count(*) FROM put)', *counts])}"
         ).fetchone()
-        for node, too_many in zip(wide, row or (), strict=False):
+        assert row is not None
+        roots, *far = row
+        for node, too_many in zip(wide, far, strict=True):
             if too_many:
-                self.fan_out.split(cursor, node, self._starts(node), into, limit)
+                roots += self.fan_out.split(cursor, node, self._starts(node), into, limit)
+        return int(roots)
 
     def _starts(self, node: Node) -> str:
         return starts_select(node, self.tables, self.sources[node.entity].touched, self._flag(node))
@@ -142,10 +150,10 @@ class ViewVersion:
             node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node)
         )
 
-    def _recompute(self, cursor: psycopg.Cursor[Any], *, roots_changed: bool) -> None:
+    def _recompute(self, cursor: psycopg.Cursor[Any], roots: int, *, roots_changed: bool) -> None:
         if roots_changed:
             cursor.execute(self._delete)
-        cursor.execute(self._upsert)
+        cursor.execute(self._upsert_many if roots >= MANY else self._upsert_few)
 
     def fill(self, cursor: psycopg.Cursor[Any]) -> int:
         """Compute all rows of an empty version; how many there are."""
@@ -167,13 +175,20 @@ class ViewVersion:
         )
 
     @cached_property
-    def _upsert(self) -> str:
+    def _upsert_few(self) -> str:
+        return self._upsert(many=False)
+
+    @cached_property
+    def _upsert_many(self) -> str:
+        return self._upsert(many=True)
+
+    def _upsert(self, *, many: bool) -> str:
         key = set(self.model.key)
         names = [column.name for column in self.model.columns]
         values = [name for name in names if name not in key]
         text = (
             f"INSERT INTO {physical(self.relation)} AS v ({columns_sql(names)}) "
-            f"{view_select(self.model, self.tables, self.keys)} ON CONFLICT ({columns_sql(self.model.key)}) "
+            f"{view_select(self.model, self.tables, self.keys, many=many)} ON CONFLICT ({columns_sql(self.model.key)}) "
         )
         if not values:
             return text + "DO NOTHING"

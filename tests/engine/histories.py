@@ -363,6 +363,7 @@ def chunk_of(history: History, partition: TopicPartition, first: int, end: int) 
         [1_767_225_600_000 + record.offset for record in taken],
         [],
         history.ends[partition] if last else taken[-1].offset + 1,
+        records[first - 1].offset + 1 if first else 0,
     )
 
 

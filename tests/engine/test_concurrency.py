@@ -59,6 +59,7 @@ class Side:
             [0] * len(records),
             [],
             at + len(records),
+            at,
         )
         return self.applier.router.intake.batch(chunk, at)
 

@@ -8,6 +8,7 @@ from typing import cast
 import pytest
 
 from mesh_core.engine.gathering import Gatherer
+from mesh_core.engine.intake import Batch, Intake
 from mesh_core.log import Chunk, Consumer, OffsetOutOfRange, TopicPartition
 
 GOOD, CUT = TopicPartition("good.events", 0), TopicPartition("cut.events", 0)
@@ -15,7 +16,7 @@ GOOD, CUT = TopicPartition("good.events", 0), TopicPartition("cut.events", 0)
 
 def chunk(first: int, end: int) -> Chunk:
     count = end - first
-    return Chunk(GOOD, [b"k"] * count, [b"{}"] * count, list(range(first, end)), [0] * count, [], end)
+    return Chunk(GOOD, [b"k"] * count, [b"{}"] * count, list(range(first, end)), [0] * count, [], end, first)
 
 
 class Polls:
@@ -23,12 +24,32 @@ class Polls:
 
     def __init__(self, answers: Sequence[list[Chunk] | Exception]) -> None:
         self.answers = list(answers)
+        self.waited = list[float]()
 
     def poll(self, max_records: int, timeout: float) -> list[Chunk]:
+        self.waited.append(timeout)
         answer = self.answers.pop(0) if self.answers else []
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+
+class Undecoded(Intake):
+    """Takes records as they are."""
+
+    def __init__(self) -> None:
+        super().__init__([], [])
+
+    def batch(self, chunk: Chunk, start: int) -> Batch:
+        return Batch(chunk, list(chunk.values), start)
+
+
+def gather(
+    gatherer: Gatherer, consumer: Consumer, writing: Sequence[bool] = (), timeout: float = 1.0
+) -> list[Batch]:
+    """What is gathered; `writing` tells whether something is being written at each poll, and nothing is after it."""
+    answers = iter(writing)
+    return gatherer.gather(consumer, timeout, Undecoded(), lambda: next(answers, False))
 
 
 def polls(*answers: list[Chunk] | Exception) -> Consumer:
@@ -36,22 +57,43 @@ def polls(*answers: list[Chunk] | Exception) -> Consumer:
 
 
 def test_chunks_of_one_partition_are_joined() -> None:
-    (found,) = Gatherer(500, 20_000).gather(polls([chunk(0, 10)], [chunk(10, 20)]), 1.0)
-    assert (found.offsets, found.next_offset) == (list(range(20)), 20)
+    (found,) = gather(Gatherer(500, 20_000), polls([chunk(0, 10)], [chunk(10, 20)]))
+    assert (found.chunk.offsets, found.chunk.start, found.chunk.next_offset) == (list(range(20)), 0, 20)
+    assert len(found.items) == len(found.chunk.keys) == len(found.chunk.values) == 20
+
+
+def test_headers_of_some_records_are_lined_up_with_all() -> None:
+    without, with_ = chunk(0, 1), chunk(1, 2)
+    with_.headers = [[("a", b"b")]]
+    (found,) = gather(Gatherer(500, 20_000), polls([without], [with_], [chunk(2, 3)]))
+    assert list(map(list, found.chunk.headers)) == [[], [("a", b"b")], []]
+
+
+def test_while_a_batch_is_written_it_reads_ahead_and_then_waits_for_nothing() -> None:
+    scripted = Polls([[], [chunk(0, 2)], [], [chunk(2, 3)]])
+    (found,) = gather(Gatherer(500, 20_000), cast(Consumer, scripted), [True, True, True], timeout=9.0)
+    assert found.chunk.offsets == [0, 1, 2]
+    assert max(scripted.waited) < 0.1
+
+
+def test_what_is_written_ends_the_wait_for_records() -> None:
+    scripted = Polls([])
+    assert gather(Gatherer(500, 20_000), cast(Consumer, scripted), [True], timeout=9.0) == []
+    assert max(scripted.waited) < 0.1
 
 
 def test_what_was_polled_before_another_topic_was_found_cut_is_not_lost() -> None:
     gatherer = Gatherer(500, 20_000)
     consumer = polls([chunk(0, 10)], OffsetOutOfRange(CUT, 0, 5, 9), OffsetOutOfRange(CUT, 0, 5, 9))
-    assert [found.offsets for found in gatherer.gather(consumer, 1.0)] == [list(range(10))]
+    assert [found.chunk.offsets for found in gather(gatherer, consumer)] == [list(range(10))]
     with pytest.raises(OffsetOutOfRange):
-        gatherer.gather(consumer, 1.0)
+        gather(gatherer, consumer)
 
 
 def test_the_target_grows_with_the_lag_and_falls_back_after() -> None:
-    gatherer = Gatherer(10, 40)
-    for expected in (20, 40, 40):
-        gatherer.gather(polls([chunk(0, gatherer.target)]), 1.0)
+    gatherer = Gatherer(10, 100)
+    for expected in (40, 100, 100):
+        gather(gatherer, polls([chunk(0, gatherer.target)]))
         assert gatherer.target == expected
-    gatherer.gather(polls([chunk(0, 3)]), 1.0)
+    gather(gatherer, polls([chunk(0, 3)]))
     assert gatherer.target == 10

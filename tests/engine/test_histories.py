@@ -114,6 +114,7 @@ def after(chunk: Chunk, start: int) -> Chunk:
         chunk.timestamps[first:],
         chunk.headers[first:],
         chunk.next_offset,
+        start,
     )
 
 

@@ -37,6 +37,7 @@ def read(*records: tuple[bytes, Headers]) -> list[str]:
         [0] * count,
         [headers for _, headers in records],
         count,
+        0,
     )
     items = intake.batch(chunk, 0).items
     return [item.reason if isinstance(item, Refusal) else item.data.name for item in items]

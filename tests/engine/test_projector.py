@@ -10,9 +10,6 @@ from decimal import Decimal
 
 import psycopg
 
-from mesh_core.engine.gathering import Gatherer
-from mesh_core.log import TopicPartition
-from mesh_core.log.interface import Chunk
 from tests.engine.domain import CustomerSaved, Item, OrderPlaced, ProductListed
 from tests.support.mesh import Mesh, Outcomes, wait_for
 
@@ -76,38 +73,6 @@ def test_an_idle_projector_shows_an_event_at_once(mesh: Mesh) -> None:
         f"visible after {statistics.median(seconds) * 1000:.0f} ms (median), {max(seconds) * 1000:.0f} ms at worst"
     )
     assert min(seconds) < 0.1, "the least is what it takes where nobody else uses the processors"
-
-
-class Plenty:
-    """A consumer with any number of records left of one partition."""
-
-    def __init__(self, left: int) -> None:
-        self.left, self.offset, self.asked = left, 0, list[int]()
-
-    def poll(self, max_records: int, timeout: float) -> list[Chunk]:
-        self.asked.append(max_records)
-        count = min(max_records, self.left)
-        if not count:
-            return []
-        offsets = list(range(self.offset, self.offset + count))
-        self.left, self.offset = self.left - count, self.offset + count
-        return [
-            Chunk(TopicPartition("t", 0), [b""] * count, [b""] * count, offsets, [0] * count, [], self.offset)
-        ]
-
-
-def test_batches_are_what_is_there_and_grow_with_the_lag() -> None:
-    gatherer, consumer = Gatherer(500, 4000), Plenty(3)
-    sizes = []
-    for left in (3, 1, 100_000):
-        consumer.left = left
-        for _ in range(6 if left > 1000 else 1):
-            sizes.append(sum(len(chunk.offsets) for chunk in gatherer.gather(consumer, 0)))  # type: ignore[arg-type]
-    assert sizes == [3, 1, 500, 1000, 2000, 4000, 4000, 4000]
-    consumer.left = 2
-    assert [len(chunk.offsets) for chunk in gatherer.gather(consumer, 0)] == [2]  # type: ignore[arg-type]
-    consumer.left = 100_000
-    assert [len(chunk.offsets) for chunk in gatherer.gather(consumer, 0)] == [500]  # type: ignore[arg-type]
 
 
 def test_sigterm_ends_it_cleanly_within_a_second(mesh: Mesh) -> None:

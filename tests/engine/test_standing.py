@@ -1,9 +1,9 @@
-"""What a projector holds of its partitions: let go, moved on, and cut to what is still to be applied."""
+"""What a projector holds of its partitions: let go, moved on, and cut to what is reached."""
 
 from __future__ import annotations
 
 from mesh_core.engine.standing import Standing
-from mesh_core.log import Chunk, Position, TopicPartition
+from mesh_core.log import Position, TopicPartition
 from mesh_core.store.checkpoints import Checkpoint
 
 MINE, OTHER, HALTED = (TopicPartition(topic, 0) for topic in ("mine.events", "other.events", "halted.events"))
@@ -13,32 +13,11 @@ def row(partition: TopicPartition, next_offset: int, fence: int = 1) -> Checkpoi
     return Checkpoint(partition, next_offset, fence, "id", 1, None)
 
 
-def chunk(partition: TopicPartition, first: int, end: int) -> Chunk:
-    count = end - first
-    return Chunk(
-        partition, [b"k"] * count, [b"{}"] * count, list(range(first, end)), [0] * count, [], end + 1
-    )
-
-
 def standing() -> Standing:
     found = Standing()
     found.take({MINE: row(MINE, 10), HALTED: row(HALTED, 10)})
     found.halted["halted.events"] = "because"
     return found
-
-
-def test_of_a_chunk_that_failed_only_what_was_not_committed_is_left() -> None:
-    left = standing().still_ours([chunk(MINE, 8, 12), chunk(OTHER, 8, 12), chunk(HALTED, 8, 12)])
-    assert [(found.partition, found.offsets, found.next_offset) for found in left] == [(MINE, [10, 11], 13)]
-
-
-def test_of_a_chunk_that_was_committed_nothing_is_left() -> None:
-    assert standing().still_ours([chunk(MINE, 5, 9)]) == []
-
-
-def test_a_chunk_past_the_checkpoint_stays_whole() -> None:
-    whole = chunk(MINE, 10, 12)
-    assert standing().still_ours([whole]) == [whole]
 
 
 def test_a_partition_with_another_fence_was_taken_by_another() -> None:

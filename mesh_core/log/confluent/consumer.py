@@ -193,7 +193,7 @@ class ConfluentConsumer(Closing):
             next_offset = max(ends.get(part, 0), offsets[-1] + 1 if offsets else 0)
             if not run and next_offset == positions[part]:
                 continue
-            positions[part] = next_offset
+            start, positions[part] = positions[part], next_offset
             headers = [record.headers() or [] for record in run]
             chunks.append(
                 Chunk(
@@ -204,6 +204,7 @@ class ConfluentConsumer(Closing):
                     timestamps=[record.timestamp()[1] for record in run],
                     headers=headers if any(headers) else [],
                     next_offset=next_offset,
+                    start=start,
                 )
             )
         return chunks

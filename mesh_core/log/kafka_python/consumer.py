@@ -158,7 +158,7 @@ class KafkaPythonConsumer(Closing):
             records = gathered.get((part.topic, part.partition), [])
             if part in disturbed or (not records and next_offset == self._ownership.positions[part]):
                 continue
-            self._ownership.positions[part] = next_offset
+            start, self._ownership.positions[part] = self._ownership.positions[part], next_offset
             headers = [record.headers for record in records]
             chunks.append(
                 Chunk(
@@ -169,6 +169,7 @@ class KafkaPythonConsumer(Closing):
                     timestamps=[record.timestamp for record in records],
                     headers=headers if any(headers) else [],
                     next_offset=next_offset,
+                    start=start,
                 )
             )
         return chunks
