@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 
 from mesh_core.engine import watch
 from mesh_core.engine.errors import EngineError
@@ -12,6 +11,7 @@ from mesh_core.engine.guard import topic_problem
 from mesh_core.engine.halts import Halts
 from mesh_core.engine.session import Session
 from mesh_core.engine.standing import Standing
+from mesh_core.engine.surveying import Extent, Survey, Surveyor
 from mesh_core.errors import DependencyUnavailable
 from mesh_core.log.errors import LogUnavailable
 from mesh_core.log.interface import Consumer, Driver, TopicFacts
@@ -23,22 +23,6 @@ from mesh_core.telemetry import get_logger
 CHECK_SECONDS = 5.0
 log = get_logger(__name__)
 
-Offsets = Mapping[TopicPartition, int]
-
-
-@dataclass(frozen=True)
-class Extent:
-    """Where the log of each partition begins and ends."""
-
-    starts: Offsets
-    ends: Offsets
-
-    def nearest(self, partition: TopicPartition, offset: int | None) -> int:
-        """The offset, or where the log does not have it the nearest that it has; None is its beginning."""
-        start = self.starts.get(partition, 0)
-        wanted = start if offset is None else offset
-        return min(max(wanted, start), self.ends.get(partition, wanted))
-
 
 class Inspection:
     """Halts topics that are not what they were, ends halts that others ended, and measures the lag."""
@@ -47,15 +31,18 @@ class Inspection:
         self,
         driver: Driver,
         consumer: Consumer,
+        surveyor: Surveyor,
         session: Session,
         standing: Standing,
         halts: Halts,
         dead_letter_limit: int,
     ) -> None:
-        self._driver, self._consumer, self._session = driver, consumer, session
+        self._driver, self._consumer, self._surveyor = driver, consumer, surveyor
+        self._session = session
         self._standing, self._halts = standing, halts
         self._dead_letter_limit = dead_letter_limit
         self._next = 0.0
+        self._before: Mapping[TopicPartition, Checkpoint] = {}
 
     def of_assigned(
         self, partitions: Collection[TopicPartition], found: Mapping[TopicPartition, Checkpoint]
@@ -70,7 +57,7 @@ class Inspection:
         there = [
             p for p in {*known, *partitions} if p.topic in facts and p.partition < facts[p.topic].partitions
         ]
-        extent = self._extent(there)
+        extent = Extent.of(there, self._consumer)
         for topic in sorted(topics):
             rows = [row for partition, row in known.items() if partition.topic == topic]
             missing = [p for p in partitions if p.topic == topic and p not in found]
@@ -87,14 +74,19 @@ class Inspection:
         return extent
 
     def is_due(self) -> bool:
-        """Whether it is time for another look."""
+        """Whether there is something to look at: every few seconds, and again once Kafka has answered."""
+        if self._surveyor.is_asking:
+            return self._surveyor.has_answer
         return time.monotonic() >= self._next
 
     def look(self) -> None:
-        """Every few seconds: are the topics what they were, how far behind are we, who else may know.
+        """Are the topics what they were, how far behind are we, who else may know.
 
         Raises EngineError where Kafka will not tell for other reasons than being away, and psycopg errors.
         """
+        if self._surveyor.has_answer:
+            self._heed()
+            return
         self._next = time.monotonic() + CHECK_SECONDS
         self._session.renew_plan_if_changed()  # where nothing arrives, no batch would tell
         mine = list(self._standing.positions)
@@ -102,18 +94,23 @@ class Inspection:
             return
         self._halts.pause_again()
         topics = {partition.topic for partition in mine}
+        # Read before Kafka is asked: a log cannot end before a checkpoint that is older than the answer.
+        self._before = checkpoints.read(self._session.connected(), topics)
+        self._hear_of_halts(self._before)
+        self._surveyor.ask(topics, mine)
+
+    def _heed(self) -> None:
+        """Judge by what Kafka has answered."""
         try:
-            facts, extent = self._facts(topics), self._extent(mine)
+            survey = self._surveyor.answer()
+            self._judge(survey)
         except LogUnavailable as error:
             log.warning("cannot check the topics", error=str(error).split("\n")[0])
             return
         except DependencyUnavailable as error:
             raise EngineError(str(error)) from error
-        rows = checkpoints.read(self._session.connected(), topics)
-        self._hear_of_halts(rows)
-        self._judge(topics, facts, rows, extent)
         positions = self._standing.positions
-        watch.measure_lag(self._session.connected(), positions, extent.ends)
+        watch.measure_lag(self._session.connected(), positions, survey.extent.ends)
         self._consumer.commit_hint(Position(dict(positions)))
 
     def _hear_of_halts(self, rows: Mapping[TopicPartition, Checkpoint]) -> None:
@@ -128,23 +125,29 @@ class Inspection:
             if topic not in halted:
                 self._halts.halt(topic, reason)
 
-    def _judge(
-        self,
-        topics: Collection[str],
-        facts: Mapping[str, TopicFacts],
-        rows: Mapping[TopicPartition, Checkpoint],
-        extent: Extent,
-    ) -> None:
-        positions = self._standing.positions
-        for topic in set(topics) - set(self._standing.halted):
-            owned = [
-                row for partition, row in rows.items() if partition.topic == topic and partition in positions
-            ]
-            if problem := topic_problem(topic, facts.get(topic), owned, extent.starts, extent.ends):
+    def _judge(self, survey: Survey) -> None:
+        positions, extent = self._standing.positions, survey.extent
+        for topic in {partition.topic for partition in positions} - set(self._standing.halted):
+            if self._problem(topic, survey.facts, self._before, extent) is None:
+                continue
+            # It may have begun to be wrong of what was read before: only what is wrong now halts.
+            rows = checkpoints.read(self._session.connected(), [topic])
+            now = Extent.of(list(self._standing.of_topic(topic)), self._consumer)
+            if problem := self._problem(topic, self._facts([topic]), rows, now):
                 self._halts.halt(topic, problem)
         crowded = watch.too_many_dead_letters(self._session.connected(), positions, self._dead_letter_limit)
         for topic, reason in crowded.items():
             self._halts.halt(topic, reason)
+
+    def _problem(
+        self,
+        topic: str,
+        facts: Mapping[str, TopicFacts],
+        rows: Mapping[TopicPartition, Checkpoint],
+        extent: Extent,
+    ) -> str | None:
+        mine = [row for at, row in rows.items() if at.topic == topic and at in self._standing.positions]
+        return topic_problem(topic, facts.get(topic), mine, extent.starts, extent.ends)
 
     def _facts(self, topics: Collection[str]) -> Mapping[str, TopicFacts]:
         admin = self._driver.admin()
@@ -152,6 +155,3 @@ class Inspection:
             return admin.describe(sorted(topics))
         finally:
             admin.close()
-
-    def _extent(self, partitions: Collection[TopicPartition]) -> Extent:
-        return Extent(self._consumer.beginning_offsets(partitions), self._consumer.end_offsets(partitions))

@@ -17,6 +17,7 @@ from mesh_core.engine.intake import Batch, Intake
 from mesh_core.engine.resilience import fault_of
 from mesh_core.engine.session import Session
 from mesh_core.engine.standing import Standing, seek
+from mesh_core.engine.surveying import Surveyor
 from mesh_core.log.errors import OffsetOutOfRange
 from mesh_core.log.interface import Consumer, Driver
 from mesh_core.log.position import Position
@@ -55,11 +56,12 @@ class Projector:
         try:
             self._session.open()
             consumer = self._driver.consumer(self._settings.group, self._settings.projector_instance_id)
-            with consumer:
+            with consumer, Surveyor(self._driver) as surveyor:
                 turns = _Turns(
                     self._settings,
                     self._driver,
                     consumer,
+                    surveyor,
                     self._session,
                     self._standing,
                     self._draining,
@@ -96,6 +98,7 @@ class _Turns:
         settings: Settings,
         driver: Driver,
         consumer: Consumer,
+        surveyor: Surveyor,
         session: Session,
         standing: Standing,
         draining: Draining,
@@ -108,7 +111,7 @@ class _Turns:
         self._gatherer = Gatherer(settings.projector_batch_min, settings.projector_batch_max)
         self._halts = Halts(consumer, session, standing)
         self._inspection = Inspection(
-            driver, consumer, session, standing, self._halts, settings.dead_letter_limit
+            driver, consumer, surveyor, session, standing, self._halts, settings.dead_letter_limit
         )
         self._assignment = Assignment(
             consumer, session, standing, self._halts, self._inspection, self._gatherer
