@@ -26,6 +26,8 @@ from mesh_core.store import checkpoints
 from mesh_core.store.errors import Fenced, ForeignPartition
 from mesh_core.telemetry import get_logger
 
+SHORT_SECONDS = 0.02
+"""A batch that is written sooner is waited for: a client that polls meanwhile takes the processor from it."""
 BUSY_POLL_SECONDS = 0.01
 """Longest that a poll waits for records while there is something to drain."""
 log = get_logger(__name__)
@@ -157,6 +159,7 @@ class _Turns:
 
     def _gather(self) -> list[Batch]:
         self._intake = self._session.applier.router.intake
+        self._session.settle(SHORT_SECONDS)
         seconds = min(BUSY_POLL_SECONDS, self._poll_seconds) if self._draining.busy else self._poll_seconds
         try:
             return self._gatherer.gather(self._consumer, seconds, self._intake, self._session.is_writing)

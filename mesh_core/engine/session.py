@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import psycopg
@@ -80,10 +80,10 @@ class Session:
         written, self._written = self._written, None
         return written.result() if written else None
 
-    def settle(self) -> None:
-        """Wait until nothing is being written. Raises nothing: `finish` does, later."""
+    def settle(self, timeout: float | None = None) -> None:
+        """Wait until nothing is being written, `timeout` seconds at most. Raises nothing: `finish` does, later."""
         if self._written is not None:
-            self._written.exception()
+            wait([self._written], timeout)
 
     def is_writing(self) -> bool:
         """Whether what was begun is still being written."""

@@ -55,6 +55,9 @@ class KafkaPythonConsumer(Closing):
             heartbeat_interval_ms=1_000,
             session_timeout_ms=6_000,
             max_poll_interval_ms=60_000,
+            # A fetch leaves out partitions of which records are still in hand, and none follows before it is answered:
+            # what they got meanwhile waited for half a second.
+            fetch_max_wait_ms=50,
             max_poll_records=5_000,
             max_partition_fetch_bytes=1024
             * 1024,  # 4 MiB gained nothing, and a lagging projector took 80 MB more
