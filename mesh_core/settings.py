@@ -104,7 +104,7 @@ class Settings(BaseSettings):
         500, ge=1, description="Smallest bound on records in a transaction; it grows from here with the lag."
     )
     projector_batch_max: int = Field(
-        20_000,
+        50_000,
         ge=1,
         description="Most records in one transaction; more of them gain little, and take memory.",
     )
@@ -125,7 +125,7 @@ class Settings(BaseSettings):
         9108, ge=0, le=65535, description="Loopback port of the projector's /metrics and /readyz; 0: none."
     )
     fan_out_limit: int = Field(
-        10_000,
+        25_000,
         ge=1,
         description="Rows of a view past which a change of one neighbour is queued, and they follow bit by bit.",
     )

@@ -39,7 +39,7 @@ from mesh_core.store.affected import Node, roots_select, walks
 from mesh_core.store.tables import columns_sql, literal, quote
 from mesh_core.store.view_query import Tables
 
-LIMIT = 10_000
+LIMIT = 25_000
 """Roots that one transaction recomputes for one node of a view, unless MESH_FAN_OUT_LIMIT says otherwise."""
 MAX_KEYS = 1000
 """Queued keys whose roots are listed together."""
