@@ -143,6 +143,8 @@ class Folding:
     def _fold_record(self, record: Record, items: Sequence[tuple[Judge, Any]]) -> str:
         """Fold a record that is met for the first time; what it came to, by its worst outcome."""
         verdict = Verdict(record, self.counted)
+        _, item = items[0]
+        self._register(record, item.envelope if isinstance(item, Refusal) else item)
         for judge, item in items:
             self._meet(verdict, judge, item)
         outcome = verdict.worst
@@ -156,8 +158,6 @@ class Folding:
             for version in judge.concerned(record, item):
                 self._refuse(verdict, item, version.id, why)
             return
-        if judge is self.judges[0]:
-            self._register(record, item)
         decided = (
             decision_in(item, record.offset, judge.router) if record.partition.topic == MESH_TOPIC else None
         )
@@ -243,19 +243,31 @@ class Folding:
         rows.upsert(key, fold.shape, fold.values(item), number, fold.whole)
         return True
 
-    def _register(self, record: Record, item: Any) -> None:
-        """Enter the event's own entry in the lookup table and the index, if it names a workflow."""
-        if item.workflowid is None or not self._entries:
+    def _register(self, record: Record, envelope: Any) -> None:
+        """Enter the event's own entry in the lookup table and the index, if it names a workflow.
+
+        Whatever its contract says of the payload: contracts change, and what entries there are does not.
+        """
+        if envelope is None or envelope.workflowid is None or not self._entries:
             return
-        service, _, rest = item.type.partition(".")
+        if len(record.key or b"") > MAX_KEY_BYTES or (record.partition, record.offset) in self.known.refused:
+            return
+        service, _, rest = envelope.type.partition(".")
         entity = rest.partition(".")[0]
         key = record.text_key
-        entry = (item.workflowid, service, entity, key, record.partition.topic)
+        entry = (envelope.workflowid, service, entity, key, record.partition.topic)
         for version in self._entries:
-            self.rows[version].upsert(entry, ENTRY_SHAPE, (item.time,), record.partition.partition)
+            self.rows[version].upsert(entry, ENTRY_SHAPE, (envelope.time,), record.partition.partition)
         self.index.append(
             IndexedEvent(
-                record.partition, record.offset, item.workflowid, service, entity, key, item.type, item.time
+                record.partition,
+                record.offset,
+                envelope.workflowid,
+                service,
+                entity,
+                key,
+                envelope.type,
+                envelope.time,
             )
         )
 

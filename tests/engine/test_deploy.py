@@ -14,6 +14,7 @@ from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.intake import Intake
 from mesh_core.log import Delivered, TopicPartition
+from mesh_core.model import Catalog, Col, Entity, Event, Key, upsert
 from mesh_core.settings import Settings
 from mesh_core.store.tables import ENTRY
 from tests.engine.desk import (
@@ -283,6 +284,39 @@ def test_entries_are_fed_by_every_live_topic(desk: Mesh) -> None:
     assert [(row["entity"], row["key"]) for row in desk.rows("mesh_workflow_entry").values()] == [
         ("tool", "1")
     ]
+    desk.assert_sound()
+
+
+def test_an_entry_does_not_depend_on_contracts(desk: Mesh) -> None:
+    """An event that a contract refuses is of its workflow all the same, before and after the contract is widened."""
+
+    class Told(Event, type="desk.client.saved.v1"):
+        client_id: str
+        name: str
+        mail: str
+
+    class Strict(Entity, service="desk", name="client"):
+        client_id: Key[str]
+        name: Col[str]
+        folds = (upsert(Told),)
+
+    class Later(Event, type="desk.client.saved.v2"):
+        client_id: str
+
+    desk.deploy(Catalog.of(entities=[Strict], views=[]))
+    workflow = uuid4()
+    desk.publish(ClientSaved(client_id="C8", name="Eight"), "C8", workflow=workflow)
+    desk.publish(Later(client_id="C9"), "C9", workflow=workflow)
+    desk.project()
+    reasons = {row["record_key"]: row["reason"] for row in desk.held()}
+    assert (reasons["C8"], reasons["C9"]) == ("missing_field", "unknown_version")
+    for _ in range(2):
+        entries = [(row["workflow_id"], row["key"]) for row in desk.rows("mesh_workflow_entry").values()]
+        assert sorted(entries) == [(workflow, "C8"), (workflow, "C9")]
+        assert desk.query("SELECT key FROM mesh.event_index ORDER BY key") == [("C8",), ("C9",)]
+        desk.deploy(catalog())
+    assert desk.rows("client_overview")["C8"]["name"] == "Eight"
+    desk.deploy(rebuild=[ENTRY], require_equal=True)
     desk.assert_sound()
 
 
