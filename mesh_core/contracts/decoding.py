@@ -98,8 +98,8 @@ class TopicDecoder:
             return self.explain(value)
         if not value.isascii() and not _is_utf8(value):
             return self.explain(value)
-        if not 1 < event.time.year < 9999 and (problem := time_problem(event.time)):
-            return _refusal(event, "out_of_range", f"$.time: {problem}")
+        if not 1 < event.time.year < 9999 and time_problem(event.time):
+            return self.explain(value)
         if type(event.sequence) is str:
             event.sequence = int(event.sequence)
         check = self._checks[type(event)]
@@ -132,16 +132,17 @@ class TopicDecoder:
             return refused("out_of_range", f"$.time: {problem}")
         kind: str = envelope.type
         if kind in self.struct_of:
-            return self._explain_payload(value, refused)
+            return self._explain_payload(value, envelope)
         if kind.rpartition(".v")[0] in self._families:
-            return refused("unknown_version", f"No contract of {kind} is known, only of other versions.")
+            detail = f"No contract of {kind} is known, only of other versions."
+            return _refusal(envelope, "unknown_version", detail)
         return _unknown(envelope)
 
-    def _explain_payload(self, value: bytes, refused: Callable[[Reason, str], Refusal]) -> Refusal:
+    def _explain_payload(self, value: bytes, envelope: Any) -> Refusal:
         try:
             self.decode(value)
         except (msgspec.MsgspecError, ValueError) as error:
-            return refused(_reason(str(error)), str(error))
+            return _refusal(envelope, _reason(str(error)), str(error))
         raise AssertionError("explain is for what read did not take")
 
 
@@ -209,8 +210,9 @@ def _text(value: Any) -> str | None:
     return value.replace("\0", "\ufffd")[:512] if isinstance(value, str) else None
 
 
-def _refusal(event: Any, reason: Reason, detail: str) -> Refusal:
-    return Refusal(reason, detail, event.type, event.id, event.subject)
+def _refusal(envelope: Any, reason: Reason, detail: str) -> Refusal:
+    """Of an event whose envelope is as it should be."""
+    return Refusal(reason, detail, envelope.type, envelope.id, envelope.subject, envelope)
 
 
 def _unknown(envelope: Any) -> Unknown:

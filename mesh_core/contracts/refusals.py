@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 Reason = Literal[
@@ -29,7 +29,9 @@ Reason = Literal[
 class Refusal:
     """Why a record cannot be read. Depends on its bytes and the contracts alone.
 
-    `detail` names the path and the cause; type, id and subject are there as far as they could be read.
+    `detail` names the path and the cause; type, id and subject are there as far as they could be read. `envelope` has
+    all attributes (those of Unknown and more), if nothing but the contract stands against the event; it is the same
+    whatever the contract says.
     """
 
     reason: Reason
@@ -37,6 +39,7 @@ class Refusal:
     event_type: str | None = None
     event_id: str | None = None
     subject: str | None = None
+    envelope: Any = None
 
 
 @dataclass(frozen=True, slots=True)

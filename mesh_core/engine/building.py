@@ -155,8 +155,8 @@ class Build:
                 with transaction(connection) as cursor:
                     locked = checkpoints.lock(cursor, {partition}, self.id)
                     known = applier.known(cursor, [], locked, {})
-                    folding = applier.fold(cursor, applier.router, [], decision, known, locked)
-                    applier.write(cursor, [folding])
+                    folding = applier.fold(cursor, [], decision, known, locked)
+                    applier.write(cursor, folding)
                     counts = folding.counts.get(partition, Counts())
                     advance = Advance(locked[partition].next_offset, counts)
                     checkpoints.advance(cursor, {partition: advance}, self.id)

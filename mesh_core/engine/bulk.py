@@ -62,20 +62,19 @@ def fill(
         with transaction(applier.connection) as cursor:
             locked = checkpoints.lock(cursor, {partition}, applier.build)
             known = applier.known(cursor, [], locked, {})
-            folding = Folding(applier.router, known, applier.plan.counted)
+            folding = Folding(applier.routers, known, applier.plan.counted)
             for id_, heap in heaps.items():
                 folding.rows[id_] = _HeapRows(heap.version)
             newest: int | None = None
             while at < wanted and _size(folding) < WINDOW_ROWS:
                 batch = reader.next(partition, at, wanted)
                 known.decisions.update(applier.decisions(cursor, [batch], locked))
-                applier.look_up(cursor, folding, [batch])
-                folding.fold(batch)
+                applier.take(cursor, folding, [batch])
                 at = batch.chunk.next_offset
                 newest = max((*batch.chunk.timestamps, *([] if newest is None else [newest])), default=None)
             for id_, heap in heaps.items():
                 heap.copy(cursor, folding.rows.pop(id_), window if window or at < wanted else None)
-            applier.write(cursor, [folding])
+            applier.write(cursor, folding)
             checkpoints.advance(
                 cursor, {partition: Advance(at, folding.counts[partition], newest)}, applier.build
             )

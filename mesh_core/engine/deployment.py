@@ -242,7 +242,7 @@ class Deployment:
         """Entries are fed by all topics, and so are the views that read them: freshness and positions count these."""
         self.connection.execute(
             "UPDATE mesh.versions SET topics = %s WHERE kind = 'entity' AND name = %s",
-            (self.entry_topics, ENTRY),
+            (self.entities.entry_topics, ENTRY),
         )
         self.connection.execute(
             "UPDATE mesh.versions AS view SET topics = (SELECT array_agg(DISTINCT topic) FROM mesh.versions AS entity, "

@@ -82,20 +82,24 @@ class EntityBuilds:
             self._catch_up()
 
     def _seeded(self, names: Sequence[str], found: History) -> dict[str, VersionRow]:
-        """The live versions that new ones begin with, by name, since the log has lost its beginning.
+        """The live versions that new ones begin with, by name, since the log has lost its beginning, or a topic.
 
         Raises DeployRefused where that, or going without, was not asked for.
         """
-        lost = {partition.topic for partition in found.cut}
+        lost = {*found.gone, *(partition.topic for partition in found.cut)}
         hurt = [name for name in names if lost & set(self._topics_of(name))]
         if not hurt or self.wishes.accept_truncated:
+            for topic in found.gone:  # which feeds entries alone: topics that are declared exist by now
+                self.progress(f"leaving out {topic}, which does not exist any more")
+            self.entry_topics = [topic for topic in self.entry_topics if topic not in found.gone]
             return {}
         live = {row.name: row for row in self.kept_up if (row.kind, row.state) == ("entity", "live")}
         if self.wishes.seed_from_live and all(name in live for name in hurt):
             for name in hurt:
                 check_seed(live[name], self.catalog.entities[name])
             return {name: live[name] for name in hurt}
-        said = ", ".join(f"{partition} starts at {offset}" for partition, offset in sorted(found.cut.items()))
+        cuts = [f"{partition} starts at {offset}" for partition, offset in sorted(found.cut.items())]
+        said = ", ".join([*cuts, *(f"{topic} does not exist any more" for topic in found.gone)])
         raise DeployRefused(
             f"The log no longer has its beginning ({said}), so rows of {', '.join(hurt)} would be missing.",
             remedy="Publish the missing history again into a new topic; or begin with the rows that serve now, mesh "

@@ -6,11 +6,11 @@ they are split into batches.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mesh_core.contracts.refusals import Refusal, Unknown
+from mesh_core.contracts.refusals import Refusal
 from mesh_core.engine.compiled import CompiledFold, Key, Route
 from mesh_core.engine.intake import Batch, Tombstone
 from mesh_core.engine.judging import Judge, Refused, Why
@@ -42,36 +42,51 @@ class Known:
     refused: Refused
 
 
-class Folding:
-    """The state of one batch while its records are folded."""
+Readings = Sequence[tuple[Judge, Batch]]
+"""A batch as each router reads it that takes its topic, the first router's first."""
 
-    def __init__(self, router: Router, known: Known, counted: Collection[int]) -> None:
-        self.router, self.known, self.counted = router, known, counted
-        self.judge = Judge(router, known.refused)
-        self.rows = {version.id: EntityRows(version) for version in router.versions.values()}
+
+class Folding:
+    """The state of a transaction while its batches are folded, for the versions of all routers."""
+
+    def __init__(self, routers: Sequence[Router], known: Known, counted: Collection[int]) -> None:
+        self.known, self.counted = known, counted
+        self.judges = [Judge(router, known.refused) for router in routers]
+        self.judge_of = {id_: judge for judge in self.judges for id_ in judge.router.versions}
+        self.rows = {
+            id_: EntityRows(version) for router in routers for id_, version in router.versions.items()
+        }
         self.counts: dict[TopicPartition, Counts] = {}
         self.sequences: dict[tuple[int, str], int] = {}
         self.recent: RecentIds = {}
         self.index: list[IndexedEvent] = []
         self.decided: list[Decision] = []
-        self._entries = [version.id for version in router.versions.values() if version.model.name == ENTRY]
+        self._entries = [id_ for id_, rows in self.rows.items() if rows.version.model.name == ENTRY]
 
-    def fold(self, batch: Batch) -> None:
+    def read(self, batch: Batch) -> Readings:
+        """What a batch says to each router: the first one has decoded it, the others decode anew."""
+        first, *others = self.judges
+        topic = batch.partition.topic
+        return [
+            (first, batch),
+            *(
+                (judge, judge.router.intake.batch(batch.chunk, batch.start))
+                for judge in others
+                if topic in judge.router.intake.decoders
+            ),
+        ]
+
+    def fold(self, readings: Readings) -> None:
         """Fold all records of a batch."""
+        _, batch = readings[0]
         chunk, partition = batch.chunk, batch.partition
         counts = self.counts.setdefault(partition, Counts())
-        by_struct = self.router.by_struct[partition.topic]
         plain = self._is_plain(partition)
         first, count = 0, len(batch.items)
         while first < count:
             if plain:
                 # Where nothing is held, decided or refused, a run of whole-state events needs no more than its rows.
-                route = by_struct.get(type(batch.items[first]))
-                taken = self._fold_run(batch, first, route)
-                if taken and route is not None:
-                    serves = any(fold.version.id in self.counted for fold in route.folds)
-                    counts.add("applied" if serves else "ignored", taken)
-                first += taken
+                first = self._fold_run(readings, first, counts)
                 if first == count:
                     break
             headers = chunk.headers[first] if chunk.headers else ()
@@ -83,7 +98,7 @@ class Folding:
                 chunk.values[first],
                 headers,
             )
-            counts.add(self.fold_record(record, batch.items[first]))
+            counts.add(self._fold_record(record, [(judge, read.items[first]) for judge, read in readings]))
             plain = plain and partition not in self.known.held.partitions
             first += 1
         counts.consumed += count
@@ -93,69 +108,64 @@ class Folding:
         decided = any(at == partition for at, _ in self.known.decisions)
         return partition not in self.known.held.partitions and not decided and not self.known.refused
 
-    def _fold_run(self, batch: Batch, first: int, route: Route | None) -> int:
-        """Fold the whole-state events of one type from `first` on; how many there were.
+    def _fold_run(self, readings: Readings, first: int, counts: Counts) -> int:
+        """Fold the whole-state events of one type from `first` on; where the next one is that is something else.
 
         Of each key only the last one counts. All the same each is decoded, and its key compared with the record's.
         """
-        if route is None or not route.simple:
-            return 0
-        fold, kind, items, keys = route.folds[0], type(batch.items[first]), batch.items, batch.chunk.keys
-        last: dict[bytes, Any] = {}
-        known: dict[bytes, Key] = {}
-        read_key, n = fold.key, first
-        for n in range(first, len(items)):
-            item, raw = items[n], keys[n]
-            if (
-                type(item) is not kind
-                or item.sequence is not None
-                or item.workflowid is not None
-                or raw is None
-            ):
-                break
-            key = read_key(item)
-            if known.get(raw) != key:
-                if len(raw) > MAX_KEY_BYTES or fold.record_key(key).encode() != raw:
-                    break
-                known[raw] = key
-            last[raw] = item
-        else:
-            n += 1
+        _, batch = readings[0]
+        end, runs = len(batch.items), list[tuple[Batch, Route, dict[bytes, Key]]]()
+        for judge, read in readings:
+            kind = type(read.items[first])
+            route = judge.router.by_struct[batch.partition.topic].get(kind)
+            if kind is Refusal or (route is not None and route.folds and not route.simple):
+                return first
+            if route is None or not route.folds:  # nobody takes it, as long as it is not refused
+                end = next((n for n in range(first, end) if type(read.items[n]) is not kind), end)
+                continue
+            keys: dict[bytes, Key] = {}
+            end = _end_of_run(read, first, end, route.folds[0], keys)
+            runs.append((read, route, keys))
+        if not runs:
+            return first
         number = batch.partition.partition
-        for fold in route.folds:
-            rows = self.rows[fold.version.id]
-            for raw, item in last.items():
-                rows.upsert(known[raw], fold.shape, fold.values(item), number, True)
-        return n - first
+        for read, route, keys in runs:
+            last = dict(zip(batch.chunk.keys[first:end], read.items[first:end], strict=True))
+            for fold in route.folds:
+                rows = self.rows[fold.version.id]
+                for raw, item in last.items():
+                    assert raw is not None
+                    rows.upsert(keys[raw], fold.shape, fold.values(item), number, True)
+        serves = any(fold.version.id in self.counted for _, route, _ in runs for fold in route.folds)
+        counts.add("applied" if serves else "ignored", end - first)
+        return end
 
-    def fold_record(self, record: Record, item: Any) -> str:
+    def _fold_record(self, record: Record, items: Sequence[tuple[Judge, Any]]) -> str:
         """Fold a record that is met for the first time; what it came to, by its worst outcome."""
         verdict = Verdict(record, self.counted)
-        self._meet(verdict, item)
-        return self.settle(verdict)
-
-    def settle(self, verdict: Verdict) -> str:
-        """Hold the record where it is to be held; the outcome that it counts under."""
+        _, item = items[0]
+        self._register(record, item.envelope if isinstance(item, Refusal) else item)
+        for judge, item in items:
+            self._meet(verdict, judge, item)
         outcome = verdict.worst
-        for row in verdict.holds(self.known.topic_ids[verdict.record.partition.topic], outcome):
+        for row in verdict.holds(self.known.topic_ids[record.partition.topic], outcome):
             self.known.held.add(row)
         return outcome
 
-    def _meet(self, verdict: Verdict, item: Any) -> None:
+    def _meet(self, verdict: Verdict, judge: Judge, item: Any) -> None:
         record = verdict.record
-        if (why := self.judge.refusal(record, item)) is not None:
-            for version in self.judge.concerned(record, item):
+        if (why := judge.refusal(record, item)) is not None:
+            for version in judge.concerned(record, item):
                 self._refuse(verdict, item, version.id, why)
             return
-        self._register(record, item)
         decided = (
-            decision_in(item, record.offset, self.router) if record.partition.topic == MESH_TOPIC else None
+            decision_in(item, record.offset, judge.router) if record.partition.topic == MESH_TOPIC else None
         )
         if decided is not None:
             self.decided.append(decided)
             verdict.outcomes[NOBODY] = "applied"
-        for fold in self.judge.folds(record, item):
-            if (why := self.judge.problem(record, item, fold)) is not None:
+        for fold in judge.folds(record, item):
+            if (why := judge.problem(record, item, fold)) is not None:
                 self._refuse(verdict, item, fold.version.id, why)
             elif self._is_repeated(record, item, fold):
                 verdict.outcomes[fold.version.id] = "ignored"
@@ -171,7 +181,7 @@ class Folding:
                 return
             if decision.action == "retry":
                 continue  # nothing has changed
-            item, fold, again = self.judge.edited(record, decision.value, version)
+            item, fold, again = self.judge_of[version].edited(record, decision.value, version)
             if again is None:
                 if fold is None:
                     verdict.outcomes[version] = "ignored"
@@ -179,7 +189,7 @@ class Folding:
                     self._arrive(verdict, item, fold, decision.value)
                 return
             why, edited = again, decision.value
-        verdict.hold(version, "dead", why, self.facts(record, item), edited)
+        verdict.hold(version, "dead", why, _facts(item), edited)
 
     def _arrive(self, verdict: Verdict, item: Any, fold: CompiledFold, edited: bytes | None) -> None:
         """An event that an entity can take: parked or applied."""
@@ -187,7 +197,7 @@ class Folding:
         line = (record.partition, record.text_key, version)
         if line in self.known.held.lines:
             if not fold.whole:
-                verdict.hold(version, "parked", BEHIND, self.facts(record, item), edited)
+                verdict.hold(version, "parked", BEHIND, _facts(item), edited)
                 return
             self.known.held.drop(line)
         verdict.outcomes[version] = self.change(record, item, fold)
@@ -233,31 +243,53 @@ class Folding:
         rows.upsert(key, fold.shape, fold.values(item), number, fold.whole)
         return True
 
-    def _register(self, record: Record, item: Any) -> None:
-        """Enter the event's own entry in the lookup table and the index, if it names a workflow."""
-        if item.workflowid is None or not self._entries:
+    def _register(self, record: Record, envelope: Any) -> None:
+        """Enter the event's own entry in the lookup table and the index, if it names a workflow.
+
+        Whatever its contract says of the payload: contracts change, and what entries there are does not.
+        """
+        if envelope is None or envelope.workflowid is None or not self._entries:
             return
-        kind = item.type if isinstance(item, Unknown) else self._type_of(record, item)
-        service, _, rest = kind.partition(".")
+        if len(record.key or b"") > MAX_KEY_BYTES or (record.partition, record.offset) in self.known.refused:
+            return
+        service, _, rest = envelope.type.partition(".")
         entity = rest.partition(".")[0]
         key = record.text_key
-        entry = (item.workflowid, service, entity, key, record.partition.topic)
+        entry = (envelope.workflowid, service, entity, key, record.partition.topic)
         for version in self._entries:
-            self.rows[version].upsert(entry, ENTRY_SHAPE, (item.time,), record.partition.partition)
+            self.rows[version].upsert(entry, ENTRY_SHAPE, (envelope.time,), record.partition.partition)
         self.index.append(
             IndexedEvent(
-                record.partition, record.offset, item.workflowid, service, entity, key, kind, item.time
+                record.partition,
+                record.offset,
+                envelope.workflowid,
+                service,
+                entity,
+                key,
+                envelope.type,
+                envelope.time,
             )
         )
 
-    def _type_of(self, record: Record, item: Any) -> str:
-        return self.router.by_struct[record.partition.topic][type(item)].event_type
 
-    def facts(self, record: Record, item: Any) -> Facts:
-        """What is known of a record that is held."""
-        if isinstance(item, Refusal):
-            return Facts(item.event_type, item.event_id)
-        if isinstance(item, Tombstone):
-            return Facts(None, None)
-        kind = item.type if isinstance(item, Unknown) else self._type_of(record, item)
-        return Facts(kind, item.id)
+def _end_of_run(batch: Batch, first: int, end: int, fold: CompiledFold, known: dict[bytes, Key]) -> int:
+    """Up to where events are of the type of the first one, and plain; their keys are put into `known`."""
+    items, keys = batch.items, batch.chunk.keys
+    kind, read_key = type(items[first]), fold.key
+    for n in range(first, end):
+        item, raw = items[n], keys[n]
+        if type(item) is not kind or item.sequence is not None or item.workflowid is not None or raw is None:
+            return n
+        key = read_key(item)
+        if known.get(raw) != key:
+            if len(raw) > MAX_KEY_BYTES or fold.record_key(key).encode() != raw:
+                return n
+            known[raw] = key
+    return end
+
+
+def _facts(item: Any) -> Facts:
+    """What is known of a record that is held."""
+    if isinstance(item, Refusal):
+        return Facts(item.event_type, item.event_id)
+    return Facts(None, None) if isinstance(item, Tombstone) else Facts(item.type, item.id)

@@ -20,6 +20,8 @@ class History:
     wanted: Mapping[TopicPartition, int]
     cut: Mapping[TopicPartition, int]
     """First offsets of partitions that have lost their beginning."""
+    gone: Collection[str] = ()
+    """Topics that do not exist any more, though records of them are applied."""
 
     @property
     def total(self) -> int:
@@ -35,15 +37,16 @@ def history(
 ) -> History:
     """What to read of the topics of these live checkpoints: as far as they are, or to the end of `unread` topics.
 
-    Raises DeployRefused where the log is not the one that was read; LogUnavailable while Kafka is down.
+    Raises DeployRefused where the log of a topic is not the one that was read; LogUnavailable while Kafka is down.
     """
+    gone = {p.topic for p, row in live.items() if row.next_offset and p.topic not in facts}
     there = [p for p in live if p.topic in facts and p.partition < facts[p.topic].partitions]
     consumer = driver.consumer(None)
     try:
         starts, ends = consumer.beginning_offsets(there), consumer.end_offsets(there)
     finally:
         consumer.close()
-    for topic in sorted({partition.topic for partition in live} - set(unread)):
+    for topic in sorted({partition.topic for partition in live} - set(unread) - gone):
         rows = [checkpoint for partition, checkpoint in live.items() if partition.topic == topic]
         if any(row.next_offset for row in rows) and (
             problem := topic_problem(topic, facts.get(topic), rows, starts, ends)
@@ -55,4 +58,4 @@ def history(
     wanted = {p: ends[p] if p.topic in unread else live[p].next_offset for p in there}
     begins = {p: min(starts[p], end) for p, end in wanted.items()}
     cut = {p: starts[p] for p, end in wanted.items() if starts[p] > 0 and end > 0}
-    return History(begins, {p: end for p, end in wanted.items() if end > begins[p]}, cut)
+    return History(begins, {p: end for p, end in wanted.items() if end > begins[p]}, cut, sorted(gone))

@@ -9,12 +9,13 @@ import psycopg
 
 from mesh_core.engine.compiled import Key
 from mesh_core.engine.folding import Folding
+from mesh_core.engine.routing import Router
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import lookups
 from mesh_core.store.held import text_of_key
 
-Group = tuple[TopicPartition, Sequence[bytes | None], Sequence[Any]]
-"""Record keys and events of one partition, for which things are looked up."""
+Group = tuple[Router, TopicPartition, Sequence[bytes | None], Sequence[Any]]
+"""Record keys and events of one partition, as a router reads them, for which things are looked up."""
 
 
 def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Group]) -> None:
@@ -22,8 +23,8 @@ def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Grou
     rows: dict[int, set[Key]] = {}
     sequenced: dict[int, set[str]] = {}
     windowed: dict[int, set[str]] = {}
-    for partition, keys_, items in groups:
-        by_struct = folding.router.by_struct[partition.topic]
+    for router, partition, keys_, items in groups:
+        by_struct = router.by_struct[partition.topic]
         asking = {
             kind
             for kind in set(map(type, items))
@@ -48,18 +49,16 @@ def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Grou
                         rows.setdefault(fold.version.id, set()).add(fold.key(item))
                     except ValueError:
                         continue  # a tombstone of no key, which folding refuses
-    for version in folding.router.versions.values():
-        keys = rows.get(version.id)
-        if keys:
-            found: dict[Key, int] = {}
-            for length in {len(key) for key in keys}:
-                some = [key for key in keys if len(key) == length]
-                found.update(lookups.present_keys(cursor, version, some, version.model.key[:length]))
-            folding.rows[version.id].present.update(found)
+    for id_, keys in rows.items():
+        version = folding.rows[id_].version
+        for length in {len(key) for key in keys}:
+            some = [key for key in keys if len(key) == length]
+            found = lookups.present_keys(cursor, version, some, version.model.key[:length])
+            folding.rows[id_].present.update(found)
     for id_, record_keys in sequenced.items():
         folding.known.sequences.update(lookups.last_sequences(cursor, [id_], record_keys))
     for id_, event_ids in windowed.items():
-        partitions = [partition for partition, _, _ in groups]
+        partitions = [partition for _, partition, _, _ in groups]
         folding.known.recent.update(lookups.recent_ids(cursor, [id_], partitions, event_ids))
 
 

@@ -52,8 +52,8 @@ class Applier:
     """Applies batches to the versions of a plan, on one connection.
 
     `fences` are those that this projector took its partitions over with. `build` tells whose checkpoints move.
-    Batches are decoded by `router`, which has the versions that serve; `others` have versions that know other contracts
-    of the same events, and decode anew. `contracts` are known besides those that the versions fold.
+    Batches are decoded by `router`, the first of `routers`; the others have versions that know other contracts of the
+    same events, and decode anew. `contracts` are known besides those that the versions fold.
     A build is `indexing` events of workflows, and decisions, where nobody has read its topics before.
     What reaches more roots of a view than `fan_out_limit` is queued.
     """
@@ -65,12 +65,16 @@ class Applier:
     contracts: Iterable[Contract] = BUILT_IN
     indexing: bool = False
     fan_out_limit: int = fan_out.LIMIT
-    router: Router = field(init=False)
-    others: Sequence[Router] = field(init=False)
+    routers: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
-        self.router, *self.others = routers(self.plan.entities.values(), self.contracts)
+        self.routers = routers(self.plan.entities.values(), self.contracts)
+
+    @property
+    def router(self) -> Router:
+        """What decodes batches, and finds decisions in them."""
+        return self.routers[0]
 
     def prepare(self) -> None:
         """Make the session's temporary tables."""
@@ -99,15 +103,8 @@ class Applier:
             raise PlanChanged
         with stage("fold"):
             known = self.known(cursor, batches, locked, refused)
-            folding = self.fold(cursor, self.router, batches, decision, known, locked)
-            foldings = [folding]
-            for router in self.others:
-                topics = router.intake.decoders
-                again = [
-                    router.intake.batch(b.chunk, b.start) for b in batches if b.partition.topic in topics
-                ]
-                foldings.append(self.fold(cursor, router, again, decision, known, locked))
-        self.write(cursor, foldings)
+            folding = self.fold(cursor, batches, decision, known, locked)
+        self.write(cursor, folding)
         advances = {batch.partition: self._advance(batch, folding.counts) for batch in batches}
         for partition in targets:
             if partition not in advances and partition in folding.counts:
@@ -157,47 +154,44 @@ class Applier:
         return lookups.decisions_within(cursor, ranges)
 
     @staticmethod
-    def look_up(
+    def take(
         cursor: psycopg.Cursor[Any], folding: Folding, batches: Sequence[Batch], also: Sequence[Group] = ()
     ) -> None:
-        """Look up what folding these batches, and the events in `also`, needs to know."""
-        groups: list[Group] = [(batch.partition, batch.chunk.keys, batch.items) for batch in batches]
-        look_up(cursor, folding, [*groups, *_edits(folding.router, batches, folding.known), *also])
+        """Look up what these batches, and the events in `also`, need to know; then fold the batches."""
+        readings = [folding.read(batch) for batch in sorted(batches, key=lambda batch: batch.partition)]
+        groups = (_group(judge.router, batch, folding.known) for read in readings for judge, batch in read)
+        look_up(cursor, folding, [*groups, *also])
+        for read in readings:
+            folding.fold(read)
 
     def fold(
         self,
         cursor: psycopg.Cursor[Any],
-        router: Router,
         batches: Sequence[Batch],
         decision: Decision | None,
         known: Known,
         locked: Mapping[TopicPartition, Checkpoint],
     ) -> Folding:
-        """Fold batches, and carry a decision out, for the versions of one router."""
-        release = Release(router, self.plan.counted, decision)
+        """Fold batches, and carry a decision out."""
+        folding = Folding(self.routers, known, self.plan.counted)
+        release = Release(folding, decision)
         release.load(self.connection, locked)
-        folding = Folding(router, known, self.plan.counted)
-        self.look_up(cursor, folding, batches, release.items())
-        for batch in sorted(batches, key=lambda batch: batch.partition):
-            folding.fold(batch)
-        if release.lines:
-            release.fold(folding)
+        self.take(cursor, folding, batches, release.groups())
+        release.fold()
         return folding
 
-    def write(self, cursor: psycopg.Cursor[Any], foldings: Sequence[Folding]) -> None:
-        """Write all that was folded, but for the checkpoints. The foldings share what was known."""
-        written = self._write_entities(cursor, foldings)
+    def write(self, cursor: psycopg.Cursor[Any], folding: Folding) -> None:
+        """Write all that was folded, but for the checkpoints."""
+        written = self._write_entities(cursor, folding)
         with stage("views"):
             self._refresh_views(cursor, written)
-        foldings[0].known.held.write(cursor)
-        for folding in foldings:
-            self._write_rest(cursor, folding)
+        folding.known.held.write(cursor)
+        self._write_rest(cursor, folding)
 
-    def _write_entities(self, cursor: psycopg.Cursor[Any], foldings: Sequence[Folding]) -> set[int]:
+    def _write_entities(self, cursor: psycopg.Cursor[Any], folding: Folding) -> set[int]:
         """Ids of the entity versions that had anything written."""
         written = set()
-        every = {id_: rows for folding in foldings for id_, rows in folding.rows.items()}
-        for id_, rows in sorted(every.items()):
+        for id_, rows in sorted(folding.rows.items()):
             if not rows.rows and not rows.cleared:
                 continue
             written.add(id_)
@@ -236,7 +230,8 @@ class Applier:
             kept: dict[tuple[int, TopicPartition], int] = {}
             windows = {
                 fold.version.id: fold.window
-                for routes in folding.router.by_struct.values()
+                for router in self.routers
+                for routes in router.by_struct.values()
                 for route in routes.values()
                 for fold in route.folds
                 if fold.window is not None
@@ -245,7 +240,7 @@ class Applier:
                 at = (id_, partition)
                 kept[at] = max(kept.get(at, 0), offset - (windows[id_] or 0))
             lookups.write_recent_ids(cursor, folding.recent, kept)
-        if (self.build == LIVE or self.indexing) and folding.router is self.router:
+        if self.build == LIVE or self.indexing:
             for decision in folding.decided:
                 lookups.write_decision(cursor, decision)
 
@@ -278,12 +273,12 @@ def transaction(connection: psycopg.Connection[Any]) -> Iterator[psycopg.Cursor[
             cursor.execute("COMMIT")
 
 
-def _edits(router: Router, batches: Sequence[Batch], known: Known) -> Iterator[Group]:
-    """The events that edits put in place of records of these batches."""
-    for batch in batches:
-        chunk, topic = batch.chunk, batch.partition.topic
-        for (partition, offset), decisions in known.decisions.items():
-            if partition == batch.partition and offset in chunk.offsets:
-                key = chunk.keys[chunk.offsets.index(offset)]
-                items = [router.intake.read(topic, d.value) for d in decisions if d.action == "edit"]
-                yield partition, [key] * len(items), items
+def _group(router: Router, batch: Batch, known: Known) -> Group:
+    """The events of a batch, and those that edits put in place of its records."""
+    chunk, keys, items = batch.chunk, list(batch.chunk.keys), list(batch.items)
+    for (partition, offset), decisions in known.decisions.items():
+        if partition == batch.partition and offset in chunk.offsets:
+            edits = [decision.value for decision in decisions if decision.action == "edit"]
+            keys += [chunk.keys[chunk.offsets.index(offset)]] * len(edits)
+            items += [router.intake.read(partition.topic, value) for value in edits]
+    return router, batch.partition, keys, items

@@ -1,5 +1,10 @@
 """What is held is held per entity version; all decisions on a letter are kept, in their order.
 
+Until now an event was remembered, by its sequence or its id, once it was applied; from now on once it is met. So what is
+parked is remembered here. Of events that repeat one another and are parked both, both are applied when they are
+released: `mesh rebuild ENTITY` reads them again as they are read now, and does so too for a database that passed this
+revision before it remembered anything.
+
 Revision ID: 0002
 Revises: 0001
 """
@@ -16,16 +21,36 @@ HELD = (
     "event_type, event_id, attempts, otherwise, counted, held_at"
 )
 
+REMEMBER = """
+    WITH parked AS (
+        SELECT h.*, jsonb_path_exists(fold, '$.operations[*].window') AS windowed
+        FROM mesh.held_events h
+        JOIN mesh.versions v ON v.id = h.version_id
+        JOIN jsonb_array_elements(v.declaration -> 'folds') fold ON fold #>> '{contract,type}' = h.event_type
+        WHERE h.status = 'parked' AND h.edited IS NULL
+    ), sequences AS (
+        INSERT INTO mesh.sequences AS known (version_id, record_key, sequence)
+        SELECT version_id, record_key, max(sequence) FROM parked WHERE sequence IS NOT NULL GROUP BY 1, 2
+        ON CONFLICT (version_id, record_key) DO UPDATE SET sequence = greatest(known.sequence, excluded.sequence)
+    )
+    INSERT INTO mesh.recent_ids AS known (version_id, topic, "partition", event_id, "offset")
+    SELECT version_id, topic, "partition", event_id, max("offset") FROM parked
+    WHERE sequence IS NULL AND windowed GROUP BY 1, 2, 3, 4
+    ON CONFLICT (version_id, topic, "partition", event_id)
+    DO UPDATE SET "offset" = greatest(known."offset", excluded."offset")
+"""
+
 
 def upgrade() -> None:
     """Rows held for all of a topic (version 0) become rows of each version that the topic feeds."""
-    op.execute("ALTER TABLE mesh.held_events DROP COLUMN sequence")
     op.execute(
-        f"INSERT INTO mesh.held_events (version_id, {HELD}) SELECT v.id, {HELD} "
+        f"INSERT INTO mesh.held_events (version_id, sequence, {HELD}) SELECT v.id, sequence, {HELD} "
         "FROM mesh.held_events h JOIN mesh.versions v ON v.kind = 'entity' AND v.state = 'live' AND h.topic = ANY(v.topics) "
         "AND (v.name <> 'mesh.workflow_entry' OR h.topic = 'mesh.events') WHERE h.version_id = 0 ON CONFLICT DO NOTHING"
     )
     op.execute("DELETE FROM mesh.held_events WHERE version_id <= 0")
+    op.execute(REMEMBER)
+    op.execute("ALTER TABLE mesh.held_events DROP COLUMN sequence")
     op.execute("COMMENT ON COLUMN mesh.held_events.version_id IS 'the entity version that holds it'")
     op.execute(
         "COMMENT ON TABLE mesh.sequences IS 'The last sequence met for a record key, kept beyond deletes.'"

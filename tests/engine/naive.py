@@ -19,7 +19,8 @@ It shares no code with the engine. Where the rules leave room, this is the readi
   in line with what a decision resolves are counted anew, by their outcomes but for those superseded.
 - A decision event counts as applied. A null value is a delete for the entities that take tombstones, and
   nothing for the others; where none does, it is refused.
-- An event that can be read, under a record key that is not too long, registers its workflow when it is met.
+- An event registers its workflow when it is met, if its envelope can be read and its record key is not too long,
+  whatever its contract says of the rest.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ class NaiveMesh(NaiveState):
         try:
             event = self._read(record, record.value)
         except Refused as refusal:
+            self._register(record, refusal.envelope)
             for entity in self._concerned(record, refusal):
                 self._refuse(record, entity, str(refusal))
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
@@ -16,9 +16,13 @@ from mesh_core.model.types import Field, FieldType
 
 
 class Refused(Exception):
-    """The event cannot be taken. `args[0]` is the reason; `type` its type, if that could be read."""
+    """The event cannot be taken. `args[0]` is the reason; `type` its type, if that could be read.
+
+    `envelope` is all but its data, if only its contract stands against it.
+    """
 
     type: str | None = None
+    envelope: NaiveEvent | None = None
 
 
 @dataclass(frozen=True)
@@ -80,14 +84,22 @@ def _event(parsed: dict[str, Any], texts: list[str], contracts: Mapping[str, Con
         sequence = int(sequence)
     sequence = _value(sequence, FieldType("int", nullable=True))
     kind = parsed["type"]
-    data = None
+    envelope = NaiveEvent(kind, parsed["id"], parsed["source"], time, workflow, sequence, None)
+    try:
+        return replace(envelope, data=_data(parsed, kind, contracts))
+    except Refused as refusal:
+        refusal.envelope = envelope
+        raise
+
+
+def _data(parsed: dict[str, Any], kind: str, contracts: Mapping[str, Contract]) -> dict[str, Any] | None:
     if kind in contracts:
         if "data" not in parsed:
             raise Refused("missing_field")
-        data = _object(parsed["data"], contracts[kind].fields)
-    elif any(kind.rpartition(".v")[0] == known.rpartition(".v")[0] for known in contracts):
+        return _object(parsed["data"], contracts[kind].fields)
+    if any(kind.rpartition(".v")[0] == known.rpartition(".v")[0] for known in contracts):
         raise Refused("unknown_version")
-    return NaiveEvent(kind, parsed["id"], parsed["source"], time, workflow, sequence, data)
+    return None
 
 
 def _no_constant(text: str) -> Any:

@@ -87,8 +87,8 @@ class NaiveState:
     def _category(self, place: Place) -> str:
         return max(self.outcomes[place].values(), key=WORST.index, default="ignored")
 
-    def _register(self, record: Record, event: NaiveEvent) -> None:
-        if event.workflowid is None:
+    def _register(self, record: Record, event: NaiveEvent | None) -> None:
+        if event is None or event.workflowid is None or len(record.key or b"") > 512:
             return
         service, entity = [*event.type.split("."), ""][:2]
         self.index[record.place] = (

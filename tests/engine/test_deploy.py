@@ -13,7 +13,9 @@ from mesh_core.engine import reading, swapping
 from mesh_core.engine.deploy import DeployReport, Topics, deploy
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.intake import Intake
+from mesh_core.engine.pruning import prune_all
 from mesh_core.log import Delivered, TopicPartition
+from mesh_core.model import Catalog, Col, Entity, Event, Key, upsert
 from mesh_core.settings import Settings
 from mesh_core.store.tables import ENTRY
 from tests.engine.desk import (
@@ -283,6 +285,72 @@ def test_entries_are_fed_by_every_live_topic(desk: Mesh) -> None:
     assert [(row["entity"], row["key"]) for row in desk.rows("mesh_workflow_entry").values()] == [
         ("tool", "1")
     ]
+    desk.assert_sound()
+
+
+def test_entries_are_built_without_a_topic_that_is_gone_if_that_is_accepted(desk: Mesh) -> None:
+    desk.deploy(catalog(tools=True, by_workflow=True))
+    workflow = uuid4()
+    desk.publish(ToolBought(tool_id=1, name="saw"), 1, workflow=workflow)
+    desk.publish(ClientSaved(client_id="C1", name="One"), "C1", workflow=workflow)
+    desk.project()
+    desk.deploy(catalog(by_workflow=True))
+    prune_all(desk.database_url, desk.catalog, ["shed.tool", "tool_list"])
+    with desk.driver.admin() as admin:
+        admin.delete_topic("shed.events")
+        wait_for(lambda: "shed.events" not in admin.describe(["shed.events"]))
+
+    def entries() -> list[str]:
+        return sorted(row["key"] for row in desk.rows("mesh_workflow_entry").values())
+
+    with pytest.raises(DeployRefused, match=r"shed\.events does not exist any more.*mesh\.workflow_entry"):
+        desk.deploy(rebuild=[ENTRY])
+    desk.deploy(rebuild=[ENTRY], seed_from_live=True)
+    assert entries() == ["1", "C1"]
+    said: list[str] = []
+    desk.deploy(rebuild=[ENTRY], accept_truncated=True, progress=said.append)
+    assert entries() == ["C1"]
+    assert "leaving out shed.events, which does not exist any more" in said
+    desk.deploy(rebuild=[ENTRY])
+    assert entries() == ["C1"]
+    fed = "SELECT DISTINCT topic FROM mesh.versions, unnest(topics) AS topic ORDER BY topic"
+    assert desk.query(fed) == [("desk.events",), ("mesh.events",)]
+    desk.publish(ClientSaved(client_id="C2", name="Two"), "C2", workflow=workflow)
+    desk.project()
+    assert entries() == ["C1", "C2"]
+    desk.assert_sound()
+
+
+def test_an_entry_does_not_depend_on_contracts(desk: Mesh) -> None:
+    """An event that a contract refuses is of its workflow all the same, before and after the contract is widened."""
+
+    class Told(Event, type="desk.client.saved.v1"):
+        client_id: str
+        name: str
+        mail: str
+
+    class Strict(Entity, service="desk", name="client"):
+        client_id: Key[str]
+        name: Col[str]
+        folds = (upsert(Told),)
+
+    class Later(Event, type="desk.client.saved.v2"):
+        client_id: str
+
+    desk.deploy(Catalog.of(entities=[Strict], views=[]))
+    workflow = uuid4()
+    desk.publish(ClientSaved(client_id="C8", name="Eight"), "C8", workflow=workflow)
+    desk.publish(Later(client_id="C9"), "C9", workflow=workflow)
+    desk.project()
+    reasons = {row["record_key"]: row["reason"] for row in desk.held()}
+    assert (reasons["C8"], reasons["C9"]) == ("missing_field", "unknown_version")
+    for _ in range(2):
+        entries = [(row["workflow_id"], row["key"]) for row in desk.rows("mesh_workflow_entry").values()]
+        assert sorted(entries) == [(workflow, "C8"), (workflow, "C9")]
+        assert desk.query("SELECT key FROM mesh.event_index ORDER BY key") == [("C8",), ("C9",)]
+        desk.deploy(catalog())
+    assert desk.rows("client_overview")["C8"]["name"] == "Eight"
+    desk.deploy(rebuild=[ENTRY], require_equal=True)
     desk.assert_sound()
 
 

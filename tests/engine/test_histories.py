@@ -29,6 +29,7 @@ from mesh_core.engine.draining import Draining
 from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
+from mesh_core.engine.routing import Router
 from mesh_core.engine.session import Session
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Chunk, Driver, TopicFacts
@@ -223,6 +224,26 @@ def fans_out(engine: Engine, plan: Plan, steps: Sequence[int]) -> None:
     draining.finish()
     assert engine.connection.execute("SELECT count(*) FROM mesh.fan_out").fetchone() == (0,)
     compare(fanning, naive(plan))
+
+
+@pytest.mark.timeout(400)
+@given(plan=plans())
+@settings(
+    max_examples=30,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+)
+def test_it_gives_the_same_where_each_entity_reads_for_itself(engine: Engine, plan: Plan) -> None:
+    """As versions do that know other contracts of the same events; the first of all routers decodes what is polled."""
+    note(str(plan))
+    applier = Applier(engine.connection, engine.applier.plan, {})
+    intake = applier.router.intake
+    applier.routers = [Router({id_: version}, intake) for id_, version in applier.plan.entities.items()]
+    engine.reset()
+    apart = replace(engine, applier=applier)
+    apart.deliver(plan)
+    compare(apart, naive(plan))
 
 
 STEPS = st.lists(st.integers(0, 4), min_size=1, max_size=5)

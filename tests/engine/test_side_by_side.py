@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from decimal import Decimal
 
 import psycopg
@@ -12,9 +13,12 @@ from mesh_core.engine.deploy import DeployReport
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.pruning import idle, orphans, prunable, prune
 from mesh_core.engine.swapping import rollback
-from mesh_core.model import Catalog, Col, Entity, Event, Key, View, delete, upsert
+from mesh_core.log import Delivered, TopicPartition
+from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, upsert
+from mesh_core.settings import Settings
 from mesh_core.store import versions
 from tests.engine.desk import ClientGone, ClientSaved, Ticket, TicketOpened, catalog, changes, relations, say
+from tests.engine.events import Said, encoded
 from tests.support.mesh import Mesh
 
 
@@ -199,6 +203,104 @@ def test_contracts_of_two_versions_may_differ(desk: Mesh) -> None:
     assert {"C1", "C8", "C9"} <= set(desk.rows("client_overview"))
     assert desk.outcomes("desk.events").dead_lettered == 0
     desk.assert_sound()
+
+
+class Mailed(Event, type="desk.client.saved.v1"):
+    """What `ClientSaved` says, by a contract of later."""
+
+    client_id: str
+    mail: str
+
+
+class Mail(Entity, service="desk"):
+    client_id: Key[str]
+    mail: Col[str]
+    saves: Col[int]
+    folds = (upsert(Mailed, saves=add(1, window=10_000)),)
+
+
+class Saves(Entity, service="desk"):
+    client_id: Key[str]
+    name: Col[str]
+    saves: Col[int]
+    folds = (upsert(ClientSaved, saves=add(1, window=10_000)),)
+
+
+class Both(Event, type="desk.client.saved.v1"):
+    """What either contract takes."""
+
+    client_id: str
+    name: str
+    mail: str
+
+
+@pytest.fixture
+def two(settings: Settings) -> Iterator[Mesh]:
+    """Two entities that serve, and know one event type by different contracts: one is declared no more."""
+    mesh = Mesh(settings, Catalog.of(entities=[Saves, Ticket], views=[]))
+    mesh.deploy()
+    mesh.deploy(Catalog.of(entities=[Mail], views=[]))
+    yield mesh
+    mesh.close()
+
+
+def both(mesh: Mesh) -> list[tuple[str | None, str | None]]:
+    """(name, mail) of each client, as its two entities have it."""
+    return mesh.query(
+        "SELECT name, mail FROM read.desk_saves FULL JOIN read.desk_mail USING (client_id) ORDER BY client_id"
+    )
+
+
+@pytest.mark.parametrize("action", ["discard", "edit"])
+def test_a_decision_releases_a_letter_wherever_it_is_held(two: Mesh, action: str) -> None:
+    letter = two.send("desk.events", b"C1", b"{")
+    two.publish(Both(client_id="C1", name="One", mail="one@example.org"), "C1")
+    two.project()
+    assert two.outcomes("desk.events") == (2, 0, 0, 1, 1)
+    assert [row["status"] for row in two.held()] == ["dead"] * 3 + ["parked"] * 2
+    data = {"client_id": "C1", "name": "Old", "mail": "old@example.org"}
+    _, value = encoded(Said("desk.events", "C1", "desk.client.saved.v1", data), event_id="edit", second=1)
+    two.decide(letter, action, value if action == "edit" else None)
+    two.project()
+    assert two.held() == []
+    assert both(two) == [("One", "one@example.org")]
+    assert two.outcomes("desk.events")[1:] == ((1, 1, 0, 0) if action == "discard" else (2, 0, 0, 0))
+    two.assert_sound()
+
+
+def test_a_retry_leaves_a_letter_as_it_is_wherever_it_is_held(two: Mesh) -> None:
+    letter = two.send("desk.events", b"C1", b"{")
+    two.publish(Both(client_id="C1", name="One", mail="one@example.org"), "C1")
+    two.project()
+    two.decide(letter, "retry")
+    two.project()
+    assert [(row["status"], row["attempts"]) for row in two.held()] == [("dead", 2)] * 3 + [("parked", 1)] * 2
+    assert two.outcomes("desk.events") == (2, 0, 0, 1, 1)
+    two.assert_sound()
+
+
+def test_a_record_counts_by_its_worst_outcome_whoever_reads_it(two: Mesh) -> None:
+    """One takes what the other refuses, and what waits behind that."""
+    two.publish(Both(client_id="C1", name="One", mail="one@example.org"), "C1")
+    two.publish(ClientSaved(client_id="C1", name="Two"), "C1")
+    two.publish(Mailed(client_id="C2", mail="two@example.org"), "C2")
+    two.publish(Both(client_id="C1", name="Three", mail="three@example.org"), "C1")
+    two.publish(TicketOpened(ticket_id=1, client_id="C1", cost=Decimal(1)), 1)
+    two.project()
+    assert both(two) == [("Three", "one@example.org"), (None, "two@example.org")]
+    assert two.outcomes("desk.events") == (5, 2, 0, 2, 1)
+    assert {(row["otherwise"], row["counted"]) for row in two.held()} == {
+        ("applied", "dead_lettered"),
+        ("applied", "parked"),
+    }
+    two.assert_sound()
+    refused = [row for row in two.held("dead") if row["record_key"] == "C1"]
+    letter = Delivered(TopicPartition("desk.events", refused[0]["partition"]), refused[0]["offset"])
+    two.decide(letter, "discard")
+    two.project()
+    assert both(two) == [("Three", "three@example.org"), (None, "two@example.org")]
+    assert two.outcomes("desk.events") == (5, 4, 0, 1, 0)
+    two.assert_sound()
 
 
 def test_readers_of_before_go_on_through_a_swap(desk: Mesh) -> None:
