@@ -54,6 +54,8 @@ class EntityBuilds:
     kept_up: Sequence[VersionRow]
     unread: frozenset[str] = frozenset()
     """Topics of new entities that nobody has read before."""
+    uncounted: frozenset[str] = frozenset()
+    """Topics of new entities that nobody reads now, so what records came to is counted by the build."""
     build: Build | None = None
     seeded: Mapping[str, VersionRow] = field(default_factory=dict)
     """Live versions that new ones of the same name begin with."""
@@ -66,10 +68,10 @@ class EntityBuilds:
             return
         topics = {topic for name in names for topic in self._topics_of(name)}
         live = checkpoints.read(self.connection, topics)
-        read = set(versions.live_plan(self.connection).topics)
+        self.uncounted = frozenset(topics - set(versions.live_plan(self.connection).topics))
         self.unread = frozenset(
             topic
-            for topic in topics - read
+            for topic in self.uncounted
             if all(row.next_offset == 0 for at, row in live.items() if at.topic == topic)
         )
         self.progress(f"replaying {', '.join(names)} from {', '.join(sorted(topics))}")
@@ -190,7 +192,7 @@ class EntityBuilds:
         self.build.catch_up(self._behind())
         self.build.settle()
         served = {row.name: row.id for row in self.kept_up if (row.kind, row.state) == ("entity", "live")}
-        checkpoints.take_from_build(self.connection, self.unread, self.build.id)
+        checkpoints.take_from_build(self.connection, self.uncounted, self.build.id)
         arriving = [(None, row.id) for row in self.build.rows if row.name not in served]
-        recount(self.connection, arriving, list(served.values()), self.unread)
+        recount(self.connection, arriving, list(served.values()), self.uncounted)
         self.connection.execute("DELETE FROM mesh.checkpoints WHERE build = %s", (self.build.id,))
