@@ -256,3 +256,19 @@ def test_what_is_pruned_counts_as_the_others_hold_it(desk: Mesh) -> None:
     desk.project()
     assert desk.outcomes("desk.events") == (62, 60, 1, 1, 0)
     desk.assert_sound()
+
+
+def test_a_number_is_given_once(desk: Mesh) -> None:
+    """What was rolled back and pruned may still be read, and clients may have cursors of it."""
+    desk.deploy(catalog(sums=True))
+    rollback(desk.database_url)
+    with psycopg.connect(desk.database_url) as reader:
+        reader.execute("SELECT * FROM data.client_overview__2").fetchall()
+        (left,) = prune_all(desk)
+        assert "client_overview__2 is still being read" in left
+        desk.deploy(catalog(sums=True))
+    assert desk.query("SELECT relation FROM mesh.versions WHERE name = 'client_overview' ORDER BY id") == [
+        ("client_overview__1",),
+        ("client_overview__3",),
+    ]
+    desk.assert_sound()
