@@ -89,7 +89,7 @@ class Build:
             if some:
                 self._read(some)
         with connect(self.database_url, "mesh build") as connection:
-            finish(connection, self.heaps.values())
+            finish(connection, self.heaps.values(), [row.id for row in self.rows])
 
     def _read(self, wanted: Mapping[TopicPartition, int]) -> None:
         total = sum(wanted.values())

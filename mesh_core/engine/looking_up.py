@@ -50,7 +50,7 @@ def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Grou
                         continue  # a tombstone of no key, which folding refuses
     for version in folding.router.versions.values():
         keys = rows.get(version.id)
-        if keys:
+        if keys and not folding.rows[version.id].blind:
             found: dict[Key, int] = {}
             for length in {len(key) for key in keys}:
                 some = [key for key in keys if len(key) == length]
