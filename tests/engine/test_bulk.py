@@ -13,7 +13,6 @@ from mesh_core.engine import bulk, entity_builds, reading
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.model import Catalog, Col, Entity, Event, Key, Part, delete, upsert
 from mesh_core.settings import Settings
-from mesh_core.store.errors import ForeignPartition
 from tests.engine.desk import relations
 from tests.support.mesh import OUTCOMES, Mesh
 from tests.support.services import Services, fresh_database
@@ -150,5 +149,5 @@ def test_lines_of_one_basket_from_two_partitions_refuse_a_build(
         full.deploy()
     assert relations(full) == {}
     monkeypatch.setattr(entity_builds, "can_be_copied", lambda model: False)
-    with pytest.raises(ForeignPartition, match=r"The key 'Z,0' of shop\.\w+ came from partition"):
+    with pytest.raises(DeployRefused, match=r"The key 'Z,0' of shop\.\w+ came from partition"):
         full.deploy()
