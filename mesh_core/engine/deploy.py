@@ -12,13 +12,13 @@ import psycopg
 from mesh_core.engine.deploy_report import (
     AS_DECLARED,
     DeployReport,
+    Given,
     Progress,
     Topics,
     Wishes,
     make_topics,
 )
 from mesh_core.engine.deployment import Deployment
-from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.planning import plan
 from mesh_core.engine.pruning import drop_orphans, unregister
@@ -59,22 +59,21 @@ def deploy(
             checkpoints.ensure(connection, facts.values())
         changes = plan(catalog, rows, wishes.rebuild)
         record = deploys.begin(connection, changes.to_json())
-        deployment = Deployment(
+        given = Given(
             connection,
             database_url,
-            Sources(driver, _contracts(catalog, rows)),
+            driver,
+            _contracts(catalog, rows),
             catalog,
             facts,
             sorted({*catalog.topics, MESH_TOPIC, *also}),
-            changes,
-            report,
-            progress,
-            wishes,
             record,
             [row for row in rows if row.state in versions.KEPT_UP],
+            progress,
+            wishes,
         )
         try:
-            deployment.run()
+            Deployment(given, changes, report).run()
             record.end("done", [asdict(proof) for proof in report.proofs])
         except BaseException as error:
             with suppress(psycopg.OperationalError):  # the next deploy clears up
