@@ -149,7 +149,7 @@ def _show(report: DeployReport) -> None:
         return
     typer.echo("\nCompared with what served until now, over the columns that both have:\n")
     print_table(
-        ["name", "rows", "equal", "different", "missing", "unexpected", "such as"],
+        ["name", "rows", "equal", "different", "missing", "unexpected", "pending", "such as"],
         [
             [
                 proof.name,
@@ -158,6 +158,7 @@ def _show(report: DeployReport) -> None:
                 proof.different,
                 proof.missing,
                 proof.unexpected,
+                proof.pending,
                 ", ".join("/".join(map(str, key)) for key in proof.samples[:3]) or None,
             ]
             for proof in report.proofs

@@ -20,7 +20,7 @@ from functools import cached_property
 import psycopg
 
 from mesh_core.engine.bulk import fill, finish
-from mesh_core.engine.errors import EngineError
+from mesh_core.engine.errors import DeployRefused, EngineError
 from mesh_core.engine.reading import Reader
 from mesh_core.engine.resilience import apply_resiliently, fault_of
 from mesh_core.engine.transaction import Applier, transaction
@@ -33,6 +33,7 @@ from mesh_core.store import checkpoints, lookups, versions
 from mesh_core.store.checkpoints import Advance, Counts
 from mesh_core.store.connections import connect
 from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.errors import ForeignPartition
 from mesh_core.store.heaps import Heap
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
@@ -89,7 +90,7 @@ class Build:
             if some:
                 self._read(some)
         with connect(self.database_url, "mesh build") as connection:
-            finish(connection, self.heaps.values())
+            finish(connection, self.heaps.values(), [row.id for row in self.rows])
 
     def _read(self, wanted: Mapping[TopicPartition, int]) -> None:
         total = sum(wanted.values())
@@ -204,12 +205,18 @@ class Build:
 
 
 def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> None:
-    """Take one partition after another that nobody has taken, the longest first, and read its history."""
+    """Take one partition after another that nobody has taken, the longest first, and read its history.
+
+    Raises DeployRefused where a key came from two partitions.
+    """
     if os.getpid() != parent:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with connect(build.database_url, "mesh build") as connection:
-        for partition in claims(connection, build.id, wanted):
-            build.history_of(connection, partition, wanted[partition])
+        try:
+            for partition in claims(connection, build.id, wanted):
+                build.history_of(connection, partition, wanted[partition])
+        except ForeignPartition as error:
+            raise DeployRefused(error.args[0], remedy=error.remedy) from error
 
 
 def claims(

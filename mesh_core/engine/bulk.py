@@ -8,35 +8,80 @@ before, so it is for entities whose events each say all of a row.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import psycopg
 
 from mesh_core.engine.compiled import Key, compile_fold
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.engine.folding import Folding
+from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.reading import Reader
+from mesh_core.engine.routing import Router
 from mesh_core.engine.rows import EntityRows
 from mesh_core.engine.transaction import Applier, transaction
+from mesh_core.engine.verdicts import Verdict
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.identifiers import key_text
 from mesh_core.store import checkpoints
 from mesh_core.store.checkpoints import Advance
 from mesh_core.store.entity_writes import EntityVersion
-from mesh_core.store.heaps import Heap
+from mesh_core.store.heaps import Asked, Heap, answer
 
 WINDOW_ROWS = 100_000
 
 
 class _HeapRows(EntityRows):
-    """Rows of a table that cannot be asked what it has: whatever is deleted may have been there."""
+    """Rows of a table that cannot be asked what it has.
+
+    In a partition's first window nothing was there before. Later, whatever is deleted may have been there: `unsure` has
+    the key then, by version id.
+    """
 
     blind = True
 
+    def __init__(self, version: EntityVersion, *, first: bool, unsure: dict[int, Key]) -> None:
+        super().__init__(version)
+        self._first, self._unsure = first, unsure
+        self.asked: list[Asked] = []
+
     def _was_there(self, key: Key, partition: int) -> bool:
-        return True
+        if not self._first:
+            self._unsure[self.version.id] = key
+        return not self._first
+
+
+class _HeapFolding(Folding):
+    """Folds one window. A record that did nothing but delete what may not have been there is to be asked about."""
+
+    def __init__(
+        self,
+        routers: Sequence[Router],
+        known: Known,
+        counted: Collection[int],
+        heaps: Iterable[Heap],
+        *,
+        first: bool,
+    ) -> None:
+        super().__init__(routers, known, counted)
+        self._unsure: dict[int, Key] = {}
+        self.heaped = {
+            heap.version.id: _HeapRows(heap.version, first=first, unsure=self._unsure) for heap in heaps
+        }
+        self.rows.update(self.heaped)
+
+    def settle(self, verdict: Verdict) -> str:
+        outcome = super().settle(verdict)
+        if self._unsure:
+            sure = {came_to for id_, came_to in verdict.outcomes.items() if id_ not in self._unsure}
+            if "applied" not in sure:
+                at, offset = verdict.record.partition, verdict.record.offset
+                for id_, key in self._unsure.items():
+                    asked = Asked(key, at.partition, offset, outcome == "applied")
+                    self.heaped[id_].asked.append(asked)
+            self._unsure.clear()
+        return outcome
 
 
 def can_be_copied(model: EntityModel) -> bool:
@@ -62,9 +107,9 @@ def fill(
         with transaction(applier.connection) as cursor:
             locked = checkpoints.lock(cursor, {partition}, applier.build)
             known = applier.known(cursor, [], locked, {})
-            folding = Folding(applier.routers, known, applier.plan.counted)
-            for id_, heap in heaps.items():
-                folding.rows[id_] = _HeapRows(heap.version)
+            folding = _HeapFolding(
+                applier.routers, known, applier.plan.counted, heaps.values(), first=window == 0
+            )
             newest: int | None = None
             while at < wanted and _size(folding) < WINDOW_ROWS:
                 batch = reader.next(partition, at, wanted)
@@ -73,7 +118,8 @@ def fill(
                 at = batch.chunk.next_offset
                 newest = max((*batch.chunk.timestamps, *([] if newest is None else [newest])), default=None)
             for id_, heap in heaps.items():
-                heap.copy(cursor, folding.rows.pop(id_), window if window or at < wanted else None)
+                del folding.rows[id_]
+                heap.copy(cursor, folding.heaped[id_], window if window or at < wanted else None)
             applier.write(cursor, folding)
             checkpoints.advance(
                 cursor, {partition: Advance(at, folding.counts[partition], newest)}, applier.build
@@ -82,26 +128,25 @@ def fill(
 
 
 def _size(folding: Folding) -> int:
-    rows = sum(len(rows.rows) for rows in folding.rows.values())
+    rows = sum(len(rows.rows) + len(rows.cleared) for rows in folding.rows.values())
     return (
         rows + len(folding.index) + len(folding.recent) + len(folding.sequences) + len(folding.known.held.new)
     )
 
 
-def finish(connection: psycopg.Connection[Any], heaps: Collection[Heap]) -> None:
-    """Make tables of the heaps: merge windows, index by key, gather statistics.
+def finish(connection: psycopg.Connection[Any], heaps: Collection[Heap], ids: Collection[int]) -> None:
+    """Make tables of the heaps: merge windows, index by key, gather statistics. `ids` are all versions of the build.
 
     Raises DeployRefused where a key came from two partitions.
     """
+    answer(connection, heaps, ids)
     for heap in heaps:
-        try:
-            with connection.transaction():
-                heap.finish(connection)
-        except psycopg.errors.UniqueViolation:
-            key, partitions = heap.twice(connection)
-            raise DeployRefused(
-                f"The key {key_text(key)!r} of {heap.version.model.name} came from the partitions "
-                f"{' and '.join(map(str, partitions))} of {heap.version.model.topic}.",
-                remedy="Make all producers hash keys with murmur2 (librdkafka: partitioner=murmur2_random), and "
-                "re-create the topic with its events in the right partitions.",
-            ) from None
+        with connection.transaction():
+            if (twice := heap.finish(connection)) is not None:
+                key, partitions = twice
+                raise DeployRefused(
+                    f"The key {key_text(key)!r} of {heap.version.model.name} came from the partitions "
+                    f"{' and '.join(map(str, partitions))} of {heap.version.model.topic}.",
+                    remedy="Make all producers hash keys with murmur2 (librdkafka: partitioner=murmur2_random), and "
+                    "re-create the topic with its events in the right partitions.",
+                )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from typing import Any
 
@@ -12,17 +12,18 @@ import psycopg
 from mesh_core.engine.deploy_report import (
     AS_DECLARED,
     DeployReport,
+    Given,
     Progress,
     Topics,
     Wishes,
     make_topics,
 )
 from mesh_core.engine.deployment import Deployment
-from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.planning import plan
 from mesh_core.engine.pruning import drop_orphans, unregister
 from mesh_core.engine.swapping import alone
+from mesh_core.errors import DependencyUnavailable
 from mesh_core.log.interface import Driver
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
@@ -44,7 +45,7 @@ def deploy(
     """Build and swap what differs from `catalog`, and what is wished. What it no longer has is left as it is.
 
     Raises DeployRefused when the log cannot give the history that a build needs, or when new and live rows differ
-    though they must not; what serves is untouched.
+    though they must not, and what serves is untouched; DependencyUnavailable when Postgres fails meanwhile.
     """
     report = DeployReport()
     with connect(database_url, "mesh deploy") as connection, closing(driver.admin()) as admin:
@@ -58,31 +59,36 @@ def deploy(
             checkpoints.ensure(connection, facts.values())
         changes = plan(catalog, rows, wishes.rebuild)
         record = deploys.begin(connection, changes.to_json())
-        deployment = Deployment(
+        given = Given(
             connection,
             database_url,
-            Sources(driver, _contracts(catalog, rows)),
+            driver,
+            _contracts(catalog, rows),
             catalog,
             facts,
             sorted({*catalog.topics, MESH_TOPIC, *also}),
-            changes,
-            report,
-            progress,
-            wishes,
             record,
             [row for row in rows if row.state in versions.KEPT_UP],
+            progress,
+            wishes,
         )
         try:
-            deployment.run()
+            Deployment(given, changes, report).run()
             record.end("done", [asdict(proof) for proof in report.proofs])
         except BaseException as error:
-            if not (connection.closed or connection.broken):
+            with suppress(psycopg.OperationalError):  # the next deploy clears up
                 unregister(connection, interrupted(connection))
                 drop_orphans(connection)
                 ending: deploys.Ending = "refused" if isinstance(error, DeployRefused) else "failed"
                 record.end(
                     ending, [asdict(proof) for proof in report.proofs], f"{type(error).__name__}: {error}"
                 )
+            if isinstance(error, psycopg.OperationalError):
+                first = str(error).strip().split("\n")[0].rstrip(".")
+                raise DependencyUnavailable(
+                    f"Postgres failed during the deploy: {first}.",
+                    remedy="Deploy again once it is well; what serves is whole.",
+                ) from error
             raise
     return report
 

@@ -1,15 +1,21 @@
-"""What a deploy is asked, and what it tells."""
+"""What a deploy works with, what it is asked, and what it tells."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
 
 from mesh_core.engine.planning import Change, Kind
 from mesh_core.engine.proving import Proof
-from mesh_core.log.interface import Admin, TopicFacts
+from mesh_core.log.interface import Admin, Driver, TopicFacts
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
+from mesh_core.model.event import Contract
+from mesh_core.store.deploys import Record
+from mesh_core.store.versions import VersionRow
 
 Progress = Callable[[str], None]
 
@@ -65,6 +71,28 @@ class Wishes:
 
 
 AS_DECLARED = Wishes()
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a deploy works with from its beginning to its end.
+
+    `connection` has the deploy lock. `contracts` are of all events that the log may have. `entry_topics` are all that are
+    declared or feed a version: any event may register an entry of a workflow. `kept_up` is what projectors write when the
+    deploy begins.
+    """
+
+    connection: psycopg.Connection[Any]
+    database_url: str
+    driver: Driver
+    contracts: Sequence[Contract]
+    catalog: Catalog
+    facts: Mapping[str, TopicFacts]
+    entry_topics: Sequence[str]
+    record: Record
+    kept_up: Sequence[VersionRow] = ()
+    progress: Progress = lambda line: None
+    wishes: Wishes = AS_DECLARED
 
 
 def make_topics(

@@ -18,24 +18,16 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.deploy_report import (
-    DeployReport,
-    Progress,
-    Step,
-    Wishes,
-)
-from mesh_core.engine.entity_builds import EntityBuilds, Sources
+from mesh_core.engine.deploy_report import DeployReport, Given, Step
+from mesh_core.engine.entity_builds import EntityBuilds
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.filling import Snapshot, drain, drain_rest
 from mesh_core.engine.planning import DeployPlan, Kind, Planned
 from mesh_core.engine.proving import prove
 from mesh_core.engine.pruning import prunable, prune
 from mesh_core.engine.swapping import Swap, barrier
-from mesh_core.log.interface import TopicFacts
-from mesh_core.model.catalog import Catalog
 from mesh_core.model.view import ViewModel
 from mesh_core.store import checkpoints, tables, versions
-from mesh_core.store.deploys import Record
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
@@ -44,37 +36,20 @@ from mesh_core.store.versions import VersionRow
 class Deployment:
     """One deploy, under the deploy lock."""
 
-    connection: psycopg.Connection[Any]
-    database_url: str
-    sources: Sources
-    catalog: Catalog
-    facts: Mapping[str, TopicFacts]
-    entry_topics: Sequence[str]
-    """Every topic that is declared or feeds a version: any event may register an entry of a workflow."""
+    given: Given
     plan: DeployPlan
     report: DeployReport
-    progress: Progress
-    wishes: Wishes
-    record: Record
-    kept_up: Sequence[VersionRow] = ()
-    """What projectors write when the deploy begins."""
     entities: EntityBuilds = field(init=False)
     counts: Mapping[str, int] = field(default_factory=dict)
     """Rows of the views that were filled, by name."""
 
     def __post_init__(self) -> None:
-        self.entities = EntityBuilds(
-            self.connection,
-            self.database_url,
-            self.sources,
-            self.catalog,
-            self.facts,
-            self.entry_topics,
-            self.progress,
-            self.wishes,
-            self.record,
-            self.kept_up,
-        )
+        self.entities = EntityBuilds(self.given)
+
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        """The connection that has the deploy lock."""
+        return self.given.connection
 
     def run(self) -> None:
         """Do it all. Raises DeployRefused before anything that serves is touched."""
@@ -103,7 +78,9 @@ class Deployment:
 
     def _build_views(self) -> list[VersionRow]:
         entities = self._entities()
-        views = [self._register_view(self.catalog.views[name], entities) for name in self._built("view")]
+        views = [
+            self._register_view(self.given.catalog.views[name], entities) for name in self._built("view")
+        ]
         snapshot: list[Snapshot] = []
 
         def join() -> None:
@@ -112,7 +89,7 @@ class Deployment:
             self.entities.join()
             versions.set_state(self.connection, [row.id for row in self.entities.fresh.values()], "joined")
             versions.set_state(self.connection, [row.id for row in views], "queued")
-            snapshot.append(Snapshot(self.database_url))
+            snapshot.append(Snapshot(self.given.database_url))
             versions.raise_generation(self.connection)
 
         try:
@@ -121,13 +98,15 @@ class Deployment:
                 read = {id_ for view in views for id_ in view.reads.values()}
                 rows = versions.version_rows(self.connection)
                 queued = [row for row in rows if row.state == "queued"]
-                self.counts = snapshot[0].fill(queued, [row for row in rows if row.id in read], self.progress)
+                self.counts = snapshot[0].fill(
+                    queued, [row for row in rows if row.id in read], self.given.progress
+                )
         finally:
             for open_ in snapshot:
                 open_.close()
         if views:
             for view in views:
-                self.record.done([view.id], self.counts[view.name], finished=True)
+                self.given.record.done([view.id], self.counts[view.name], finished=True)
             self._drain()
         return views
 
@@ -151,20 +130,20 @@ class Deployment:
 
     def _register_view(self, model: ViewModel, entities: Mapping[str, VersionRow]) -> VersionRow:
         relations = {entity: entities[entity].relation for entity in model.entities}
-        tables.create_indexes(self.connection, model, self.catalog.entities, relations)
+        tables.create_indexes(self.connection, model, self.given.catalog.entities, relations)
         with self.connection.transaction():
             row = versions.insert_version(
                 self.connection,
                 kind="view",
                 name=model.name,
                 stem=model.table,
-                fingerprint=self.catalog.fingerprint(model.name),
+                fingerprint=self.given.catalog.fingerprint(model.name),
                 declaration=model.to_json(),
                 reads={entity: entities[entity].id for entity in sorted(model.entities)},
                 topics=sorted({topic for entity in model.entities for topic in entities[entity].topics}),
             )
             tables.create_view_table(self.connection, model, row.relation)
-            self.record.build(row, None)
+            self.given.record.build(row, None)
         return row
 
     def _drain(self) -> None:
@@ -190,10 +169,10 @@ class Deployment:
             if step.built and step.live is not None
         ]
         if pairs:
-            self.progress("comparing with what serves")
-        self.report.proofs += prove(self.database_url, pairs)
+            self.given.progress("comparing with what serves")
+        self.report.proofs += prove(self.given.database_url, pairs)
         differing = [proof for proof in self.report.proofs if not proof.equal]
-        if differing and self.wishes.require_equal:
+        if differing and self.given.wishes.require_equal:
             said = "; ".join(
                 f"{proof.name}: {proof.different} different, {proof.missing} missing, {proof.unexpected} unexpected, "
                 f"such as {', '.join('/'.join(map(str, key)) for key in proof.samples[:3])}"

@@ -147,8 +147,12 @@ class Folding:
         self._register(record, item.envelope if isinstance(item, Refusal) else item)
         for judge, item in items:
             self._meet(verdict, judge, item)
+        return self.settle(verdict)
+
+    def settle(self, verdict: Verdict) -> str:
+        """Hold the record where it is to be held; the outcome that it counts under."""
         outcome = verdict.worst
-        for row in verdict.holds(self.known.topic_ids[record.partition.topic], outcome):
+        for row in verdict.holds(self.known.topic_ids[verdict.record.partition.topic], outcome):
             self.known.held.add(row)
         return outcome
 

@@ -50,6 +50,8 @@ def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Grou
                     except ValueError:
                         continue  # a tombstone of no key, which folding refuses
     for id_, keys in rows.items():
+        if folding.rows[id_].blind:
+            continue
         version = folding.rows[id_].version
         for length in {len(key) for key in keys}:
             some = [key for key in keys if len(key) == length]

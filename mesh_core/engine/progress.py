@@ -5,7 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+
+import psycopg
 
 from mesh_core.engine.deploy_report import Progress
 from mesh_core.store import checkpoints
@@ -28,6 +30,10 @@ def watched(
     ended = threading.Event()
 
     def watch() -> None:
+        with suppress(psycopg.OperationalError):  # the build meets it, too
+            tell()
+
+    def tell() -> None:
         begun = time.monotonic()
         with connect(database_url, "mesh deploy: progress") as connection:
             own = Record(connection, record.id)

@@ -10,6 +10,7 @@ import psycopg
 from psycopg.errors import DependentObjectsStillExist, LockNotAvailable
 
 from mesh_core.engine.errors import DeployRefused
+from mesh_core.engine.recounting import recount
 from mesh_core.engine.swapping import alone
 from mesh_core.errors import UsageError
 from mesh_core.model.catalog import Catalog
@@ -98,6 +99,8 @@ def unregister(connection: psycopg.Connection[Any], rows: Iterable[VersionRow]) 
         checkpoints.lock_live(cursor)
         cursor.execute(f"SET LOCAL lock_timeout = {LOCK_TIMEOUT_MS}")  # nobody commits meanwhile
         cursor.execute("DELETE FROM mesh.checkpoints WHERE build = ANY(%s)", (ids,))
+        counted = versions.live_plan(connection).counted
+        recount(connection, [(id_, None) for id_ in ids if id_ in counted], counted)
         for row in sorted(rows, key=lambda row: row.id):
             if row.kind == "view":  # whoever drains it has its lock, and looks for its version after
                 cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, row.id))

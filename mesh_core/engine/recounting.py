@@ -17,23 +17,23 @@ from mesh_core.store.held import Place
 
 def recount(
     connection: psycopg.Connection[Any],
-    replaced: Sequence[tuple[int | None, int]],
+    replaced: Sequence[tuple[int | None, int | None]],
     live: Collection[int],
-    unread: Collection[str] = (),
+    uncounted: Collection[str] = (),
 ) -> None:
     """Count the records that an old or a new version holds as they are held from now on.
 
-    `replaced` are (old version id or None, new one); `live` are the versions that counted until now. Topics that were
-    `unread` are counted by the build itself. What a version that does
-    not hold a record came to is not known any more: it is taken for applied, as long as any are counted so.
+    `replaced` are (old version id, new one), of which one may be None; `live` are the versions that counted until now.
+    Topics that were `uncounted` are counted by the build itself. What a version that does not hold a record came to is not
+    known any more: it is taken for applied, as long as any are counted so.
     """
     successors = {old: new for old, new in replaced if old is not None}
-    arriving = {new for _, new in replaced}
+    arriving = {new for _, new in replaced if new is not None}
     rows = connection.execute(
         'SELECT topic, "partition", "offset", version_id, status, otherwise, counted FROM mesh.held_events '
         'WHERE (topic, "partition", "offset") IN (SELECT topic, "partition", "offset" FROM mesh.held_events '
         'WHERE version_id = ANY(%s)) AND version_id = ANY(%s) AND topic <> ALL(%s) ORDER BY topic, "partition", "offset"',
-        ([*successors, *arriving], [*live, *arriving], list(unread)),
+        ([*successors, *arriving], [*live, *arriving], list(uncounted)),
     ).fetchall()
     applied: dict[TopicPartition, int] = {
         TopicPartition(topic, partition): count
@@ -53,7 +53,7 @@ def recount(
         else:
             left = applied.get(partition, 0) + moved.applied
             otherwise = counted = "applied" if left > 0 else "ignored"
-        if any(version in successors and successors[version] not in held for version in held):
+        if any((new := successors.get(version)) is not None and new not in held for version in held):
             otherwise = worst([otherwise, "applied"])
         after = [
             STATUS_OUTCOME[status] for version, (status, *_) in held.items() if version not in successors

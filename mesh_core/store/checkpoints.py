@@ -68,13 +68,13 @@ def begin(connection: psycopg.Connection[Any], begins: Mapping[TopicPartition, i
 
 
 def take_from_build(connection: psycopg.Connection[Any], topics: Collection[str], build: int) -> None:
-    """Let the live checkpoints of topics that nobody has read begin where a build has come to. They must be locked."""
+    """Let the live checkpoints of topics that nobody reads be as a build has come to. They must be locked."""
     columns = ("next_offset", "consumed", "applied", "ignored", "dead_lettered", "parked", "event_time")
     changes = ", ".join(f"{name} = built.{name}" for name in columns)
     connection.execute(
         f"UPDATE mesh.checkpoints AS live SET {changes} FROM mesh.checkpoints AS built WHERE live.build = %s "
         "AND built.build = %s AND (built.topic, built.partition) = (live.topic, live.partition) "
-        "AND live.topic = ANY(%s) AND live.next_offset = 0",
+        "AND live.topic = ANY(%s) AND live.next_offset <= built.next_offset",
         (LIVE, build, list(topics)),
     )
 

@@ -56,6 +56,14 @@ versions = Table(
     Index("versions_one_live", "kind", "name", unique=True, postgresql_where=text("state = 'live'")),
 )
 
+version_numbers = Table(
+    "version_numbers",
+    metadata,
+    Column("stem", Text, primary_key=True, comment="the physical table without its number"),
+    Column("number", Integer, nullable=False),
+    comment="The last number given; none is given twice, since cursors and tables that are still read carry it.",
+)
+
 checkpoints = Table(
     "checkpoints",
     metadata,

@@ -175,9 +175,11 @@ def insert_version(
     reads: Mapping[str, int],
     topics: Sequence[str],
 ) -> VersionRow:
-    """Register a version as building, under the next number of its name."""
+    """Register a version as building, under the next number of its name, which none before it had, pruned or not."""
     row = connection.execute(
-        "SELECT coalesce(max(number), 0) + 1 FROM mesh.versions WHERE kind = %s AND name = %s", (kind, name)
+        "INSERT INTO mesh.version_numbers AS last (stem, number) VALUES (%s, 1) "
+        "ON CONFLICT (stem) DO UPDATE SET number = last.number + 1 RETURNING number",
+        (stem,),
     ).fetchone()
     assert row is not None
     number = int(row[0])

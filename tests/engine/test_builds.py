@@ -102,6 +102,22 @@ def test_a_log_without_its_beginning_is_read_only_if_that_is_accepted(full: Mesh
     full.assert_sound()
 
 
+def test_a_first_deploy_that_fails_after_its_entities_joined_counts_nothing_twice(full: Mesh) -> None:
+    full.send("desk.events", b"C1", b"{")
+
+    def progress(line: str) -> None:
+        if line.startswith("computing"):
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        full.deploy(progress=progress)
+    assert full.held() == []
+    assert full.outcomes() == (91, 90, 1, 0, 0), "the topic has been read, by nobody who is left"
+    full.deploy()
+    assert full.outcomes() == (91, 90, 0, 1, 0)
+    full.assert_sound()
+
+
 @pytest.mark.parametrize("rebuilt", [(), (ENTRY,)])
 def test_a_topic_that_is_new_to_the_mesh_brings_its_workflows(full: Mesh, rebuilt: tuple[str, ...]) -> None:
     full.deploy(catalog(by_workflow=True))

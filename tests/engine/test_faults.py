@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,13 +14,18 @@ import pytest
 from pydantic import SecretStr
 
 from mesh_core import stack
+from mesh_core.engine import building
+from mesh_core.engine.pruning import prune_all
+from mesh_core.errors import DependencyUnavailable
 from mesh_core.settings import Settings
 from tests.conftest import OwnStack
+from tests.engine.desk import ToolBought, catalog, changes, say
 from tests.engine.domain import CATALOG, CustomerSaved, CustomerVisited, Item, OrderMoved, OrderPlaced
 from tests.support.mesh import Mesh, Outcomes, wait_for
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CUSTOMERS = 50
+TOOLS = 100_000
 
 
 class Load:
@@ -128,16 +134,17 @@ def kill_postgres(own: OwnStack) -> None:
     stack.postgres.kill(own.directory)
 
 
-def test_kafka_and_postgres_restarted_under_load(own_stack: OwnStack) -> None:
-    mesh = Mesh(
-        Settings(
-            database_url=SecretStr(own_stack.addresses.database_url),
-            kafka_bootstrap_servers=own_stack.addresses.kafka_bootstrap_servers,
-            projector_metrics_port=0,
-            projector_batch_max=500,
-        ),
-        CATALOG,
+def settings_of(own: OwnStack) -> Settings:
+    return Settings(
+        database_url=SecretStr(own.addresses.database_url),
+        kafka_bootstrap_servers=own.addresses.kafka_bootstrap_servers,
+        projector_metrics_port=0,
+        projector_batch_max=500,
     )
+
+
+def test_kafka_and_postgres_restarted_under_load(own_stack: OwnStack) -> None:
+    mesh = Mesh(settings_of(own_stack), CATALOG)
     mesh.deploy()
     load = Load(mesh, 1_500, pause=0.3)
     faults: list[Callable[[OwnStack], None]] = [kill_postgres, kill_kafka, stop_postgres]
@@ -151,4 +158,61 @@ def test_kafka_and_postgres_restarted_under_load(own_stack: OwnStack) -> None:
         wait_for(lambda: consumed(mesh) >= load.events, 90, "catching up by itself")
     load.assert_exact()
     assert mesh.halted() == {}
+    mesh.close()
+
+
+@pytest.mark.timeout(400)
+def test_postgres_restarted_in_the_midst_of_a_build(
+    own_stack: OwnStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What serves is untouched, the deploy says what happened, and the next one clears up and succeeds."""
+    monkeypatch.setattr(building, "WORTH_A_PROCESS", 50_000)
+    mesh = Mesh(settings_of(own_stack), catalog())
+    mesh.deploy()
+    say(mesh, range(20))
+    mesh.project()
+    with mesh.driver.admin() as admin:
+        admin.create_topic("shed.events", 3, 1)
+    for tool in range(TOOLS):
+        mesh.publish(ToolBought(tool_id=tool, name=f"saw {tool}"), tool)
+    mesh.publisher.flush()
+    before = mesh.rows("client_overview")
+    for fault, step in (
+        (kill_postgres, "reading"),
+        (stop_postgres, "reading"),
+        (kill_postgres, "computing"),
+    ):
+        struck = threading.Event()
+
+        def progress(
+            line: str,
+            fault: Callable[[OwnStack], None] = fault,
+            step: str = step,
+            struck: threading.Event = struck,
+        ) -> None:
+            if line.startswith(step) and not line.startswith("reading: 0 ") and not struck.is_set():
+                struck.set()
+                fault(own_stack)
+                stack.start(own_stack.directory)
+
+        with pytest.raises(DependencyUnavailable, match=r"Postgres failed .* what serves is whole"):
+            mesh.deploy(catalog(tools=True), processes=2, progress=progress)
+        assert struck.is_set()
+        assert multiprocessing.active_children() == []
+        assert mesh.rows("client_overview") == before
+        say(mesh, range(20, 25))
+        mesh.project()
+        before = mesh.rows("client_overview")
+        mesh.assert_sound()
+    assert changes(mesh.deploy(processes=2)) == {"shed.tool": "new", "tool_list": "new"}
+    assert mesh.query("SELECT count(*), count(DISTINCT name) FROM read.tool_list") == [(TOOLS, TOOLS)]
+    assert mesh.outcomes("shed.events") == (TOOLS, TOOLS, 0, 0, 0)
+    assert [state for (state,) in mesh.query("SELECT state FROM mesh.deploys ORDER BY id")] == [
+        "done",
+        *["interrupted"] * 3,
+        "done",
+    ]
+    pruned = prune_all(mesh.database_url, mesh.catalog)
+    assert (pruned.orphans, pruned.left) == ([], [])
+    mesh.assert_sound()
     mesh.close()

@@ -22,11 +22,9 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 
 from mesh_core.engine.checking import check
-from mesh_core.engine.deploy import DeployReport
-from mesh_core.engine.deploy_report import AS_DECLARED
+from mesh_core.engine.deploy_report import DeployReport, Given
 from mesh_core.engine.deployment import Deployment
 from mesh_core.engine.draining import Draining
-from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.routing import Router
@@ -130,11 +128,9 @@ def engine(services: Any) -> Iterator[Engine]:
                 checkpoints.ensure(connection, facts.values())
             changes = planned(CATALOG, [])
             record = deploys.begin(connection, changes.to_json())
-            sources = Sources(cast(Driver, PlayedLog(EMPTY)), list(CATALOG.contracts.values()))
-            Deployment(
-                connection, url, sources, CATALOG, facts, sorted(facts), changes, DeployReport(), print,
-                AS_DECLARED, record,
-            ).run()  # fmt: skip
+            log, contracts = cast(Driver, PlayedLog(EMPTY)), list(CATALOG.contracts.values())
+            given = Given(connection, url, log, contracts, CATALOG, facts, sorted(facts), record)
+            Deployment(given, changes, DeployReport()).run()
             plan = versions.live_plan(connection)
             yield Engine(url, connection, Applier(connection, plan, {}))
 

@@ -10,9 +10,8 @@ from hypothesis import strategies as st
 
 from mesh_core.engine import bulk
 from mesh_core.engine.deploy import DeployReport
-from mesh_core.engine.deploy_report import Wishes
+from mesh_core.engine.deploy_report import Given
 from mesh_core.engine.deployment import Deployment
-from mesh_core.engine.entity_builds import Sources
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.pruning import drop_orphans, idle, prunable, prune, unregister
 from mesh_core.engine.transaction import Applier
@@ -41,11 +40,10 @@ def build(engine: Engine, history: History, *, records: int, anew: bool) -> Depl
     facts = {topic: facts_of(topic) for topic in TOPIC_IDS}
     changes = planned(CATALOG, rows, list(CATALOG.entities))
     report = DeployReport()
-    sources = Sources(cast(Driver, PlayedLog(history, records)), list(CATALOG.contracts.values()))
-    Deployment(
-        connection, engine.url, sources, CATALOG, facts, sorted(facts), changes, report, lambda line: None,
-        Wishes(), deploys.begin(connection, changes.to_json()), rows,
-    ).run()  # fmt: skip
+    record = deploys.begin(connection, changes.to_json())
+    log, contracts = cast(Driver, PlayedLog(history, records)), list(CATALOG.contracts.values())
+    given = Given(connection, engine.url, log, contracts, CATALOG, facts, sorted(facts), record, rows)
+    Deployment(given, changes, report).run()
     rows = versions.version_rows(connection)
     prune(connection, prunable(rows, idle(rows)))
     engine.applier = Applier(connection, versions.live_plan(connection), {})

@@ -12,6 +12,7 @@ import pytest
 from mesh_core.engine.deploy import DeployReport
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.pruning import idle, orphans, prunable, prune
+from mesh_core.engine.pruning import prune_all as prune_named
 from mesh_core.engine.swapping import rollback
 from mesh_core.log import Delivered, TopicPartition
 from mesh_core.model import Catalog, Col, Entity, Event, Key, View, add, delete, upsert
@@ -328,3 +329,48 @@ def test_a_table_of_somebody_else_is_no_orphan(desk: Mesh) -> None:
     desk.deploy(catalog(sums=True))
     assert prune_all(desk) == []
     assert "orders_backup" in relations(desk)
+
+
+def test_what_is_pruned_counts_no_more_as_held(desk: Mesh) -> None:
+    """Its dead letters go with it, and a later build of the same name meets them once more."""
+    desk.deploy(catalog(adding=True))
+    assert desk.outcomes("desk.events") == (60, 40, 0, 20, 0), "its events lack a sequence"
+    desk.deploy(catalog())
+    prune_named(desk.database_url, desk.catalog, ["desk.count"])
+    assert desk.held() == []
+    assert desk.outcomes("desk.events") == (60, 60, 0, 0, 0)
+    desk.assert_sound()
+    desk.deploy(catalog(adding=True))
+    assert desk.outcomes("desk.events") == (60, 40, 0, 20, 0)
+    desk.assert_sound()
+
+
+def test_what_is_pruned_counts_as_the_others_hold_it(desk: Mesh) -> None:
+    bad = desk.send("desk.events", b"C1", b"{")
+    desk.publish(TicketOpened(ticket_id=77, client_id="C1", cost=Decimal(1)), "C1")  # not its key
+    desk.project()
+    desk.deploy(catalog(adding=True))
+    before = desk.outcomes("desk.events")
+    desk.deploy(catalog())
+    prune_named(desk.database_url, desk.catalog, ["desk.count"])
+    assert desk.outcomes("desk.events") == (62, 60, 0, 2, 0) != before
+    desk.decide(bad, "discard")
+    desk.project()
+    assert desk.outcomes("desk.events") == (62, 60, 1, 1, 0)
+    desk.assert_sound()
+
+
+def test_a_number_is_given_once(desk: Mesh) -> None:
+    """What was rolled back and pruned may still be read, and clients may have cursors of it."""
+    desk.deploy(catalog(sums=True))
+    rollback(desk.database_url)
+    with psycopg.connect(desk.database_url) as reader:
+        reader.execute("SELECT * FROM data.client_overview__2").fetchall()
+        (left,) = prune_all(desk)
+        assert "client_overview__2 is still being read" in left
+        desk.deploy(catalog(sums=True))
+    assert desk.query("SELECT relation FROM mesh.versions WHERE name = 'client_overview' ORDER BY id") == [
+        ("client_overview__1",),
+        ("client_overview__3",),
+    ]
+    desk.assert_sound()
