@@ -1,4 +1,4 @@
-"""`mesh status`: what is deployed, how far it is behind, what is wrong."""
+"""`mesh status`: what is deployed or being built, how far it is behind, what is wrong."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def status(
     partitions: Annotated[bool, typer.Option("--partitions", help="Show each partition of a topic.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Versions, lag in events and seconds, dead letters, halts.
+    """Versions, lag in events and seconds, dead letters, halts, the last deploy and the builds of one under way.
 
     Exit status 1 while a topic is halted, 3 if Kafka does not answer (the rest is shown all the same).
 
@@ -93,6 +93,8 @@ def describe(found: MeshStatus, lags: Mapping[TopicPartition, Lag]) -> dict[str,
         "topics": topics,
         "partitions": partitions,
         "held": [asdict(row) for row in found.held],
+        "deploy": None if found.deploy is None else asdict(found.deploy),
+        "builds": [asdict(row) for row in found.builds],
     }
 
 
@@ -135,6 +137,17 @@ def _show(facts: Mapping[str, Any], each_partition: bool) -> None:
         _section(facts["held"], ["topic", "status", "reason", "events"])
     else:
         typer.echo("no dead letters")
+    typer.echo()
+    if deploy := facts["deploy"]:
+        shown = {**deploy, "deploy": deploy["state"], "changes": ", ".join(deploy["changes"]) or None}
+        _section([shown], ["deploy", "started_by", "started_at", "finished_at", "changes", "detail"])
+    if facts["builds"]:
+        columns = ["percent", "events_per_second", "seconds_left"]
+        rounded = [
+            {**row, **{name: None if row[name] is None else f"{row[name]:,.0f}" for name in columns}}
+            for row in facts["builds"]
+        ]
+        _section(rounded, ["kind", "name", "number", "state", "done", "total", *columns, "lag_events"])
 
 
 def _section(rows: Collection[Mapping[str, Any]], columns: list[str]) -> None:

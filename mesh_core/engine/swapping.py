@@ -14,10 +14,10 @@ from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.recounting import recount
 from mesh_core.store import checkpoints, tables, versions
 from mesh_core.store.connections import connect
+from mesh_core.store.deploys import LOCK
 from mesh_core.store.schemas import DATA, READ
 from mesh_core.store.versions import VersionRow
 
-LOCK = 0x6465706C  # "depl"; a session lock, so that whoever changes versions follows one another
 LOCK_TIMEOUT_MS = 2000
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.5

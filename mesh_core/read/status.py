@@ -1,4 +1,4 @@
-"""The state of a mesh as its database tells it: versions, checkpoints, dead letters, what is wrong."""
+"""The state of a mesh as its database tells it: versions, builds, checkpoints, dead letters, what is wrong."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from mesh_core.log.position import Position, TopicPartition
 from mesh_core.read.compiler import Statement
 from mesh_core.read.database import Database
 from mesh_core.read.errors import NotMigrated, ReadError, ReadUnavailable
+from mesh_core.store.deploys import LOCK
 from mesh_core.store.migrate import SCRIPTS
 
 
@@ -62,6 +63,42 @@ class HeldStatus:
 
 
 @dataclass(frozen=True)
+class BuildStatus:
+    """A version that the deploy under way fills: `done` of `total` events or rows, unknown of a view.
+
+    Rates are of the whole build so far; what cannot be known yet is None. `lag_events` are still to be read.
+    """
+
+    kind: str
+    name: str
+    number: int
+    state: str
+    done: int
+    total: int | None
+    percent: float | None
+    events_per_second: float | None
+    seconds_left: float | None
+    lag_events: int | None
+    started_at: datetime
+    updated_at: datetime
+    finished_at: datetime | None
+
+
+@dataclass(frozen=True)
+class DeployStatus:
+    """The last deploy: `running`, `done`, `refused`, `failed` or `interrupted`, and if it did not succeed, why."""
+
+    id: int
+    state: str
+    started_by: str | None
+    started_at: datetime
+    finished_at: datetime | None
+    changes: list[str]
+    """What was new or changed, by name."""
+    detail: str | None
+
+
+@dataclass(frozen=True)
 class MeshStatus:
     """All of it, of one snapshot."""
 
@@ -69,6 +106,8 @@ class MeshStatus:
     versions: Sequence[VersionStatus]
     checkpoints: Sequence[CheckpointStatus]
     held: Sequence[HeldStatus]
+    deploy: DeployStatus | None
+    builds: Sequence[BuildStatus]
 
     @property
     def position(self) -> Position:
@@ -76,6 +115,25 @@ class MeshStatus:
         return Position(
             {TopicPartition(row.topic, row.partition): row.next_offset for row in self.checkpoints}
         )
+
+
+# Whoever deploys holds a lock as long as it lives; a deploy without it was killed.
+_DEPLOY = """
+SELECT id, CASE WHEN state = 'running' AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid, objid, objsubid) = (0, %s, 1)) THEN 'interrupted' ELSE state END AS state,
+  started_by, started_at, finished_at, detail, ARRAY(SELECT step ->> 'name' FROM jsonb_array_elements(plan) AS step
+    WHERE step ->> 'change' NOT IN ('unchanged', 'unused')) AS changes
+FROM mesh.deploys ORDER BY id DESC LIMIT 1
+"""
+_BUILDS = """
+SELECT *, (total - done) / events_per_second AS seconds_left FROM (
+  SELECT builds.kind, builds.name, number, versions.state, done, total, started_at, updated_at, finished_at,
+    100.0::float8 * done / nullif(total, 0) AS percent, total - done AS lag_events,
+    nullif(done, 0)::float8 / nullif(extract(epoch FROM updated_at - started_at)::float8, 0) AS events_per_second
+  FROM mesh.builds JOIN mesh.versions ON versions.id = version_id WHERE deploy_id = %s) AS b
+ORDER BY kind, name
+"""
 
 
 def mesh_status(database_url: str) -> MeshStatus:
@@ -104,14 +162,20 @@ def mesh_status(database_url: str) -> MeshStatus:
                     "FROM mesh.held_events WHERE version_id IN (SELECT id FROM mesh.versions WHERE state = 'live') "
                     "GROUP BY topic, status, reason ORDER BY topic, status, reason"
                 ).fetchall()
-    except psycopg.errors.UndefinedTable:
+            with connection.cursor(row_factory=class_row(DeployStatus)) as cursor:
+                deploy = cursor.execute(_DEPLOY, (LOCK,)).fetchone()
+            builds: Sequence[BuildStatus] = ()
+            if deploy is not None and deploy.state == "running":
+                with connection.cursor(row_factory=class_row(BuildStatus)) as cursor:
+                    builds = cursor.execute(_BUILDS, (deploy.id,)).fetchall()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         raise NotMigrated(remedy="Run mesh migrate, then mesh deploy.") from None
     except psycopg.OperationalError as error:
         raise ReadUnavailable(
             f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}.",
             remedy="Check that Postgres runs and MESH_DATABASE_URL is right.",
         ) from error
-    return MeshStatus(found[0] if found else 0, versions, checkpoints, held)
+    return MeshStatus(found[0] if found else 0, versions, checkpoints, held, deploy, builds)
 
 
 _READINESS = b"""

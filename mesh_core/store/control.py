@@ -181,6 +181,7 @@ deploys = Table(
     Column("detail", Text),
     Column("started_at", _time, nullable=False, server_default=_now),
     Column("finished_at", _time),
+    Column("started_by", Text, comment="user@host; null: not known"),
     comment="What every deploy meant to do, what it proved, and how it ended.",
 )
 

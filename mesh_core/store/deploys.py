@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -11,6 +14,7 @@ from psycopg.types.json import Jsonb
 
 from mesh_core.store.versions import VersionRow
 
+LOCK = 0x6465706C  # "depl"; a session lock, so that whoever changes versions follows one another
 Ending = Literal["done", "refused", "failed"]
 
 
@@ -50,10 +54,19 @@ def begin(connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]]
         "UPDATE mesh.deploys SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'"
     )
     row = connection.execute(
-        "INSERT INTO mesh.deploys (state, plan) VALUES ('running', %s) RETURNING id", (Jsonb(list(plan)),)
+        "INSERT INTO mesh.deploys (state, plan, started_by) VALUES ('running', %s, %s) RETURNING id",
+        (Jsonb(list(plan)), _who()),
     ).fetchone()
     assert row is not None
     return Record(connection, int(row[0]))
+
+
+def _who() -> str:
+    try:
+        user = getpass.getuser()
+    except (ImportError, KeyError, OSError):  # a container may run as a user without a name
+        user = f"uid {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def rates(connection: psycopg.Connection[Any]) -> dict[str, float]:

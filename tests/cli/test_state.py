@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import psycopg
 
-from tests.cli.conftest import Mesh
+from mesh_core.engine.deploy import Topics, Wishes, deploy
+from mesh_core.model import Catalog
+from tests.cli.conftest import Done, Mesh
 from tests.cli.domain import TOPIC, WORKFLOW, added, lines, sold
 
 
@@ -79,6 +81,51 @@ def test_status_tells_of_rows_that_are_still_to_be_recomputed(mesh: Mesh) -> Non
     stale = {v["name"]: v["stale"] for v in done.json["versions"]}
     assert "since 2026-01-02T03:04:05+00:00" in stale["shop_overview"]
     assert stale["mesh.workflow"] is None
+
+
+def test_status_tells_of_the_last_deploy_and_of_builds_under_way(mesh: Mesh) -> None:
+    mesh.deployed()
+    mesh.publish(lines(added(1), added(2), sold(1, 1), sold(2, 2)))
+    mesh.project()
+    done = mesh("status", "--json").json
+    assert (done["deploy"]["state"], done["builds"]) == ("done", [])
+    assert "@" in done["deploy"]["started_by"]
+    assert "shop_overview" in done["deploy"]["changes"]
+    assert done["deploy"]["started_at"] < done["deploy"]["finished_at"]
+
+    seen: list[Done] = []
+
+    def look(line: str) -> None:
+        if line.startswith("computing"):
+            with psycopg.connect(mesh.surroundings.database_url) as connection:
+                connection.execute(
+                    "UPDATE mesh.builds SET done = 1, updated_at = started_at + interval '2 s' WHERE total = 4"
+                )
+            seen.extend([mesh("status", "--json"), mesh("status")])
+
+    deploy(
+        mesh.surroundings.database_url,
+        Catalog.load(mesh.settings.catalog),
+        mesh.surroundings.driver,
+        Topics(2, 1),
+        look,
+        Wishes(rebuild=["shop.item", "shop_overview"]),
+    )
+    during, shown = seen
+    assert (during.json["deploy"]["state"], during.json["deploy"]["finished_at"]) == ("running", None)
+    builds = {build["name"]: build for build in during.json["builds"]}
+    asked = ("number", "state", "percent", "events_per_second", "seconds_left", "lag_events")
+    assert [builds["shop.item"][name] for name in asked] == [2, "joined", 25.0, 0.5, 6.0, 3]
+    assert [builds["shop_overview"][name] for name in asked] == [2, "queued", None, None, None, None]
+    assert "shop.item, shop_overview" in shown.out
+
+
+def test_a_deploy_that_was_killed_is_not_under_way(mesh: Mesh) -> None:
+    mesh.deployed()
+    with psycopg.connect(mesh.surroundings.database_url) as connection:
+        connection.execute("UPDATE mesh.deploys SET state = 'running', finished_at = NULL")
+    found = mesh("status", "--json").json
+    assert (found["deploy"]["state"], found["builds"]) == ("interrupted", [])
 
 
 def test_without_kafka_status_shows_the_rest(mesh: Mesh) -> None:
