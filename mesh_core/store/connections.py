@@ -6,9 +6,13 @@ from typing import Any
 
 import psycopg
 
-OPTIONS = "-c TimeZone=UTC -c DateStyle=ISO -c jit=off"
+OPTIONS = (
+    "-c TimeZone=UTC -c DateStyle=ISO -c jit=off "
+    "-c max_parallel_workers_per_gather=0 -c max_parallel_maintenance_workers=0"
+)
 """Times inside JSON are written in the session's zone, so that must be the same everywhere; compiling costs
-more than it gains on statements that touch few rows."""
+more than it gains on statements that touch few rows. Filling and comparing a view take one core, not all: readers
+would wait for the others."""
 
 
 def connect(database_url: str, name: str) -> psycopg.Connection[Any]:
