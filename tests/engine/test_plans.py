@@ -117,7 +117,7 @@ def test_refreshing_few_keys_scans_no_large_table(large: tuple[psycopg.Connectio
                     )
             root = KEYS[view.model.root]
             connection.execute(f"INSERT INTO {view.keys} {root}")
-            for what, statement in (("upsert", view._upsert), ("delete", view._delete)):
+            for what, statement in (("upsert", view._upsert_few), ("delete", view._delete)):
                 tables, text = scanned(connection, statement)
                 if tables:
                     bad.append(f"{view.model.name}: {what} reads all of {tables}\n{text}")
@@ -134,6 +134,10 @@ class Explaining:
         self._cursor = cursor
         self.read: list[tuple[float, dict[str, Any]]] = []
         self.text = ""
+
+    @property
+    def rowcount(self) -> int:
+        return self._cursor.rowcount
 
     def execute(self, statement: str) -> psycopg.Cursor[Any]:
         with self._cursor.connection.transaction(force_rollback=True):
