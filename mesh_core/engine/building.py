@@ -11,7 +11,7 @@ import multiprocessing
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
@@ -140,7 +140,11 @@ class Build:
                 }
                 if behind:
                     any_behind = True
-                    self._consume(self._applier(connection, topic), behind, wanted)
+                    applier = self._applier(connection, topic)
+                    with self.driver.consumer(None) as consumer:
+                        reader = Reader(consumer, applier.router.intake)
+                        reader.assign(behind)
+                        self._consume(applier, reader, behind, wanted)
         return any_behind
 
     def settle(self) -> None:
@@ -163,33 +167,45 @@ class Build:
                     checkpoints.advance(cursor, {partition: advance}, self.id)
 
     def _consume(
-        self, applier: Applier, standing: dict[TopicPartition, int], wanted: Mapping[TopicPartition, int]
+        self,
+        applier: Applier,
+        reader: Reader,
+        begin: Mapping[TopicPartition, int],
+        wanted: Mapping[TopicPartition, int],
     ) -> None:
-        consumer = self.driver.consumer(None)
-        try:
-            reader = Reader(consumer, applier.router.intake)
-            reader.assign(standing)
-            while any(offset < wanted[partition] for partition, offset in standing.items()):
-                standing.update(apply_resiliently(applier, reader.batches(standing, wanted)).positions)
-        finally:
-            consumer.close()
+        standing = dict(begin)
+        while any(offset < wanted[partition] for partition, offset in standing.items()):
+            standing.update(apply_resiliently(applier, reader.batches(standing, wanted)).positions)
 
-    def history_of(self, connection: psycopg.Connection, partition: TopicPartition, wanted: int) -> None:
-        """Bring one partition from its beginning to `wanted`."""
-        begin = checkpoints.read(connection, [partition.topic], self.id)[partition].next_offset
-        applier = self._applier(connection, partition.topic)
-        heaps = {id_: heap for id_, heap in self.heaps.items() if id_ in applier.plan.entities}
-        if not heaps:
-            self._consume(applier, {partition: begin}, {partition: wanted})
-            return
-        consumer = self.driver.consumer(None)
-        try:
-            reader = Reader(consumer, applier.router.intake)
-            reader.assign({partition: begin})
-            applier.prepare()
-            fill(applier, heaps, reader, partition, begin, wanted)
-        finally:
-            consumer.close()
+    def read_history_of(
+        self,
+        connection: psycopg.Connection,
+        groups: Iterable[Sequence[TopicPartition]],
+        wanted: Mapping[TopicPartition, int],
+    ) -> None:
+        """Bring groups of partitions, each of one topic, from their beginnings to `wanted`.
+
+        Raises ForeignPartition, DeployRefused, and psycopg errors.
+        """
+        appliers: dict[str, Applier] = {}
+        with self.driver.consumer(None) as consumer:
+            for group in groups:
+                topic = group[0].topic
+                begin = {
+                    at: row.next_offset
+                    for at, row in checkpoints.read(connection, [topic], self.id).items()
+                    if at in group
+                }
+                if (applier := appliers.get(topic)) is None:
+                    applier = appliers[topic] = self._applier(connection, topic)
+                    applier.prepare()
+                reader = Reader(consumer, applier.router.intake)
+                reader.assign(begin)
+                heaps = {id_: heap for id_, heap in self.heaps.items() if id_ in applier.plan.entities}
+                if heaps:
+                    fill(applier, heaps, reader, begin, wanted)
+                else:
+                    self._consume(applier, reader, begin, wanted)
 
     def _applier(self, connection: psycopg.Connection, topic: str) -> Applier:
         """What applies the records of a topic to all that it feeds."""
@@ -205,7 +221,7 @@ class Build:
 
 
 def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> None:
-    """Take one partition after another that nobody has taken, the longest first, and read its history.
+    """Take some partitions after others that nobody has taken, and read their history.
 
     Raises DeployRefused where a key came from two partitions.
     """
@@ -213,23 +229,30 @@ def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> Non
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with connect(build.database_url, "mesh build") as connection:
         try:
-            for partition in claims(connection, build.id, wanted):
-                build.history_of(connection, partition, wanted[partition])
+            build.read_history_of(connection, claims(connection, build.id, wanted, build.processes), wanted)
         except ForeignPartition as error:
             raise DeployRefused(error.args[0], remedy=error.remedy) from error
 
 
 def claims(
-    connection: psycopg.Connection, build: int, wanted: Mapping[TopicPartition, int]
-) -> Iterator[TopicPartition]:
-    """Partitions that no other process has taken, the longest first; each is taken by asking for it."""
+    connection: psycopg.Connection, build: int, wanted: Mapping[TopicPartition, int], shares: int
+) -> Iterator[list[TopicPartition]]:
+    """Partitions of one topic that no other process has taken; they are taken by asking for them.
+
+    A topic is dealt out in so many shares: several partitions at once keep Kafka busy while one's records are folded.
+    """
+    topics: dict[str, list[TopicPartition]] = {}
     for partition in sorted(wanted, key=lambda partition: (-wanted[partition], partition)):
-        taken = connection.execute(
-            'UPDATE mesh.checkpoints SET fence = 1 WHERE build = %s AND topic = %s AND "partition" = %s AND fence = 0',
-            (build, partition.topic, partition.partition),
-        )
-        if taken.rowcount == 1:
-            yield partition
+        topics.setdefault(partition.topic, []).append(partition)
+    for topic, partitions in topics.items():
+        for share in filter(None, (partitions[n::shares] for n in range(shares))):
+            taken = connection.execute(
+                'UPDATE mesh.checkpoints SET fence = 1 WHERE build = %s AND topic = %s AND "partition" = ANY(%s) '
+                'AND fence = 0 RETURNING "partition"',
+                (build, topic, [at.partition for at in share]),
+            ).fetchall()
+            if taken:
+                yield [TopicPartition(topic, number) for (number,) in taken]
 
 
 def _end_with(parent: int) -> None:

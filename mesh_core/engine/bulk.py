@@ -1,7 +1,7 @@
-"""Fills entity tables that have no key yet with the history of one partition, by COPY alone.
+"""Fills entity tables that have no key yet with the history of partitions of one topic, by COPY alone.
 
 A window is as much of the log as makes WINDOW_ROWS rows of whatever table: it is folded in memory, copied, and committed
-with its checkpoint. Where all of a partition fits one window, its rows are final. Otherwise windows are copied beside
+with its checkpoints. Where all of the partitions fits one window, its rows are final. Otherwise windows are copied beside
 the table, and of each record key the rows of its last window are kept in the end. That needs nothing of the rows
 before, so it is for entities whose events each say all of a row.
 """
@@ -35,7 +35,7 @@ WINDOW_ROWS = 100_000
 class _HeapRows(EntityRows):
     """Rows of a table that cannot be asked what it has.
 
-    In a partition's first window nothing was there before. Later, whatever is deleted may have been there: `unsure` has
+    In the first window of its partitions nothing was there before. Later, whatever is deleted may have been there: `unsure` has
     the key then, by version id.
     """
 
@@ -94,37 +94,44 @@ def fill(
     applier: Applier,
     heaps: Mapping[int, Heap],
     reader: Reader,
-    partition: TopicPartition,
-    begin: int,
-    wanted: int,
+    begin: Mapping[TopicPartition, int],
+    wanted: Mapping[TopicPartition, int],
 ) -> None:
-    """Apply the history of a partition from `begin`, its first record, up to exactly `wanted`.
+    """Apply the history of partitions from `begin`, their first records, up to exactly `wanted`.
 
-    Raises psycopg errors, of which those of bad data mean that it has to be done batch by batch.
+    Raises psycopg errors, of which those of bad data mean that it has to be done batch by batch, and ForeignPartition.
     """
-    at, window = begin, 0
-    while at < wanted:
+    standing, window = dict(begin), 0
+    while _is_behind(standing, wanted):
         with transaction(applier.connection) as cursor:
-            locked = checkpoints.lock(cursor, {partition}, applier.build)
+            locked = checkpoints.lock(cursor, standing, applier.build)
             known = applier.known(cursor, [], locked, {})
             folding = _HeapFolding(
                 applier.routers, known, applier.plan.counted, heaps.values(), first=window == 0
             )
-            newest: int | None = None
-            while at < wanted and _size(folding) < WINDOW_ROWS:
-                batch = reader.next(partition, at, wanted)
-                known.decisions.update(applier.decisions(cursor, [batch], locked))
-                applier.take(cursor, folding, [batch])
-                at = batch.chunk.next_offset
-                newest = max((*batch.chunk.timestamps, *([] if newest is None else [newest])), default=None)
+            newest: dict[TopicPartition, int] = {}
+            while _is_behind(standing, wanted) and _size(folding) < WINDOW_ROWS:
+                batches = reader.batches(standing, wanted)
+                known.decisions.update(applier.decisions(cursor, batches, locked))
+                applier.take(cursor, folding, batches)
+                for batch in batches:
+                    at = batch.partition
+                    standing[at] = batch.chunk.next_offset
+                    newest[at] = max([*batch.chunk.timestamps, newest.get(at, 0)])
+            number = window if window or _is_behind(standing, wanted) else None
             for id_, heap in heaps.items():
                 del folding.rows[id_]
-                heap.copy(cursor, folding.heaped[id_], window if window or at < wanted else None)
+                heap.copy(cursor, folding.heaped[id_], number)
             applier.write(cursor, folding)
-            checkpoints.advance(
-                cursor, {partition: Advance(at, folding.counts[partition], newest)}, applier.build
-            )
+            advances = {
+                at: Advance(standing[at], counts, newest[at] or None) for at, counts in folding.counts.items()
+            }
+            checkpoints.advance(cursor, advances, applier.build)
         window += 1
+
+
+def _is_behind(standing: Mapping[TopicPartition, int], wanted: Mapping[TopicPartition, int]) -> bool:
+    return any(offset < wanted[partition] for partition, offset in standing.items())
 
 
 def _size(folding: Folding) -> int:

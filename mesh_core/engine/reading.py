@@ -46,11 +46,6 @@ class Reader:
                     remedy="See that Kafka is well, then deploy again; what serves is untouched.",
                 )
 
-    def next(self, partition: TopicPartition, at: int, wanted: int) -> Batch:
-        """The next batch of the one partition that is assigned."""
-        (batch,) = self.batches({partition: at}, {partition: wanted})
-        return batch
-
     def _cut(self, chunk: Chunk, start: int, wanted: int) -> Batch:
         batch = self._intake.batch(chunk, start)
         if chunk.next_offset > wanted:

@@ -67,7 +67,7 @@ def test_a_key_from_two_partitions_refuses_a_build(full: Mesh) -> None:
     saved = event.replace(b"gone", b"saved") + b'"data":{"client_id":"Z","name":"twice"}}'
     for partition in (0, 1):
         full.send("desk.events", b"Z", saved, partition=partition)
-    with pytest.raises(DeployRefused, match=r"The key 'Z' of desk.client came from the partitions 0 and 1"):
+    with pytest.raises(DeployRefused, match=r"The key 'Z' of desk.client came from"):
         full.deploy()
     assert relations(full) == {}
     assert full.query("SELECT state, detail IS NOT NULL FROM mesh.deploys") == [("refused", True)]
@@ -203,8 +203,8 @@ def test_partitions_of_a_build_are_taken_once(full: Mesh) -> None:
     partitions = {TopicPartition("desk.events", n): 10 for n in range(3)}
     full.execute("UPDATE mesh.checkpoints SET fence = 0")
     with psycopg.connect(full.database_url, autocommit=True) as connection:
-        first = building.claims(connection, 0, partitions)
-        second = building.claims(connection, 0, partitions)
-        assert next(first) == TopicPartition("desk.events", 0)
-        assert list(second) == [TopicPartition("desk.events", 1), TopicPartition("desk.events", 2)]
+        first = building.claims(connection, 0, partitions, shares=2)
+        second = building.claims(connection, 0, partitions, shares=2)
+        assert sorted(next(first)) == [TopicPartition("desk.events", 0), TopicPartition("desk.events", 2)]
+        assert list(second) == [[TopicPartition("desk.events", 1)]]
         assert list(first) == []
