@@ -53,7 +53,7 @@ class Result:
     @property
     def aspect(self) -> str:
         """Which of a workload's figures this is, such as `p99`: what stands behind the driver."""
-        found = re.search(r"(?:^|, )(p\d+|\d+x(?: memory)?)$", self.name)
+        found = re.search(r"(?:^|, )(p\d+|\d+x(?: memory| level)?)$", self.name)
         return found[1] if found else ""
 
     @property
@@ -78,6 +78,23 @@ def floor_of(result: Result, results: Sequence[Result]) -> Result | None:
         and result.driver in ("", floor.driver)
     ]
     return max(same, key=lambda floor: -floor.value if floor.unit == "ms" else floor.value, default=None)
+
+
+def with_levels(results: Sequence[Result]) -> list[Result]:
+    """These, and after each rate of a workload that grew how much that is of the rate at 1x."""
+    small = {
+        (result.workload, result.name.removesuffix(", 1x")): result.value
+        for result in results
+        if (result.aspect, result.unit) == ("1x", "events/s")
+    }
+    found = []
+    for result in results:
+        found.append(result)
+        before = small.get((result.workload, result.name.removesuffix(f", {result.aspect}")))
+        if before and result.unit == "events/s" and result.aspect != "1x":
+            level = [100 * run / before for run in result.runs]
+            found.append(Result.of(result.workload, f"{result.name} level", result.kind, "% of 1x", level))
+    return found
 
 
 def table(results: Sequence[Result]) -> tuple[list[str], list[list[str]]]:

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from bench.harness import Contender, Figure, Workload, measure
 from bench.peers import tools
-from bench.results import Result
+from bench.results import Result, with_levels
 from bench.workloads import WORKLOADS
 from bench.workloads.w1 import ContactUpdates
 from mesh_core import stack
@@ -27,7 +27,9 @@ Say = Callable[[str], None]
 
 
 def figures(names: Sequence[str], runs: int, only: str, say: Say) -> Iterator[list[Result]]:
-    """What these workloads (all, if none is named) measure of every contender whose name has `only`; one by one.
+    """What these workloads (all, if none is named) measure of every contender; one by one.
+
+    `only` is the name of one contender, or a part of the names of several.
 
     Raises UsageError on an unknown workload, BenchmarkFailed if a contender fails.
     """
@@ -44,7 +46,7 @@ def figures(names: Sequence[str], runs: int, only: str, say: Say) -> Iterator[li
 
         for name in names or WORKLOADS:
             parts = [rounds(workload, runs, only, take, services, say) for workload in WORKLOADS[name]]
-            yield [result for part in parts for result in part]
+            yield with_levels([result for part in parts for result in part])
 
 
 def memory(runs: int, only: str, say: Say) -> list[Result]:
@@ -72,7 +74,10 @@ def rounds(
     say: Say,
 ) -> list[Result]:
     """Every contender's results. They take turns, so that what disturbs the machine disturbs all."""
-    contenders = [contender for contender in workload.contenders() if only in contender.name]
+    everybody = workload.contenders()
+    contenders = [contender for contender in everybody if contender.name == only] or [
+        contender for contender in everybody if only in contender.name
+    ]
     say(f"{workload.name}: {workload.events:,} events")
     workload.fill(services.kafka_bootstrap_servers)
     found: dict[tuple[int, str, str], list[float]] = defaultdict(list)

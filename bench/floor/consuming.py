@@ -86,9 +86,12 @@ def confluent_kafka(bootstrap: str, topics: Sequence[str], most: int, stop: bool
             "group.id": "floor",
             "enable.auto.commit": False,
             "fetch.wait.max.ms": 20,
-            "max.partition.fetch.bytes": 8 << 20,
-            "queued.min.messages": 200_000,
-            "queued.max.messages.kbytes": 256 << 10,
+            # As much ahead as keeps it busy: more only takes memory. What is fetched at once is counted compressed.
+            "fetch.max.bytes": 4 << 20,
+            "max.partition.fetch.bytes": 1 << 20,
+            "queued.min.messages": 100_000,
+            "queued.max.messages.kbytes": 32 << 10,
+            "fetch.queue.backoff.ms": 20,
         }
     )
     parts = [

@@ -22,7 +22,7 @@ from bench.floor.payloads import CONTACT_COLUMNS, Contact, Invoice, Organisation
 from bench.floor.writing import Connection, copy, save, script
 from bench.history import CONTACT_TOPIC, INVOICE_TOPIC, ORGANISATION_TOPIC
 
-TRANSACTION = int(os.environ.get("BENCH_FLOOR_TRANSACTION", 200_000))
+TRANSACTION = int(os.environ.get("BENCH_FLOOR_TRANSACTION", 100_000))
 Offsets = dict[tuple[str, int], int]
 
 TABLES: dict[str, tuple[str, Callable[[Iterable[bytes]], Mapping[int, Contact | Organisation | Invoice]]]] = {

@@ -22,7 +22,9 @@ def bench(
     workloads: Annotated[list[str] | None, typer.Argument(help="Which; all of them by default.")] = None,
     as_json: Json = False,
     runs: Annotated[int, typer.Option(min=1, help="Runs of each contender; medians are told.")] = 3,
-    only: Annotated[str, typer.Option(help="Only contenders with this in their name.")] = "",
+    only: Annotated[
+        str, typer.Option(help="Only the contender of this name, or all with this in their name.")
+    ] = "",
     memory: Annotated[
         bool, typer.Option("--memory", help="Peak memory on a topic and on one ten times as long, instead.")
     ] = False,

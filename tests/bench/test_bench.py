@@ -9,12 +9,12 @@ import psycopg
 import pytest
 
 from bench.chart import draw
-from bench.harness import BenchmarkFailed, Contender, Measure, Workload, measure
+from bench.harness import BenchmarkFailed, Contender, Figure, Measure, Workload, measure
 from bench.history import CONTACT_TOPIC, INVOICE_TOPIC, ORGANISATION_TOPIC, ThreeServices, fold
 from bench.limits import shortfalls
 from bench.peers import tools
-from bench.results import Result, table
-from bench.run import GROWTH
+from bench.results import Result, table, with_levels
+from bench.run import GROWTH, rounds
 from bench.workloads.w1 import ContactUpdates
 from bench.workloads.w2 import Grown, Joined
 from bench.workloads.w3 import Freshness
@@ -173,6 +173,30 @@ def test_what_is_too_slow_too_large_or_slows_down_is_told() -> None:
         "w4: bulk kafka-python, 16x reaches 0.84 of 1x, less than 0.85",
         "w4: bulk kafka-python, 16x memory takes 401 MB, more than 400",
     ]
+
+
+def test_a_rate_that_grew_is_told_as_a_level() -> None:
+    results = [
+        Result.of("w4", "bulk kafka-python, 1x", "ours", "events/s", [100.0, 110.0, 90.0]),
+        Result.of("w4", "bulk kafka-python, 1x memory", "ours", "MB", [80.0]),
+        Result.of("w4", "bulk kafka-python, 16x", "ours", "events/s", [84.0, 90.0, 95.0]),
+        Result.of("w4", "bulk kafka-python, 16x memory", "ours", "MB", [90.0]),
+        Result.of("w2", "bulk kafka-python", "ours", "events/s", [100.0]),
+    ]
+    *_, level, memory, _ = with_levels(results)
+    assert (level.name, level.aspect, level.unit) == ("bulk kafka-python, 16x level", "16x level", "% of 1x")
+    assert (level.value, level.runs) == (90.0, (84.0, 90.0, 95.0))
+    assert [result for result in with_levels(results) if result != level] == results
+    assert memory.unit == "MB"
+
+
+def test_a_contender_is_chosen_by_its_name_or_a_part_of_names(addresses: StackAddresses) -> None:
+    def chosen(only: str) -> set[str]:
+        results = rounds(Joined(AMENDED), 1, only, lambda *_: [Figure("", 1.0, "events/s")], addresses, print)
+        return {result.name for result in results}
+
+    assert chosen("bulk confluent-kafka") == {"bulk confluent-kafka"}
+    assert {"bulk kafka-python", "straight script, bulk confluent-kafka"} < chosen("bulk")
 
 
 def test_a_chart_is_an_svg_with_every_result() -> None:
