@@ -126,13 +126,6 @@ class Heap:
         ).fetchone()
         return (row[:-1], row[-1]) if row else None
 
-    def is_asked(self, connection: psycopg.Connection[Any]) -> bool:
-        """Whether any delete has to be answered."""
-        row = connection.execute(
-            f"SELECT EXISTS (SELECT FROM {self.beside} WHERE _offset IS NOT NULL)"
-        ).fetchone()
-        return bool(row and row[0])
-
     @property
     def answers(self) -> str:
         """SELECT of every delete that was asked: topic, partition, offset, counted, whether there was anything."""
@@ -141,17 +134,17 @@ class Heap:
             f"SELECT {literal(self.version.model.topic)} AS topic, _partition, _offset, _counted, _found FROM "
             "(SELECT *, coalesce(bool_or(NOT _gone) OVER "
             f"(PARTITION BY {record}, _partition ORDER BY _window GROUPS BETWEEN 1 PRECEDING AND 1 PRECEDING), false) "
-            f"AS _found FROM {self.beside}) AS w WHERE _offset IS NOT NULL"
+            f"AS _found FROM {self.beside} WHERE ({record}) IN (SELECT {record} FROM {self.beside} "
+            "WHERE _offset IS NOT NULL)) AS w WHERE _offset IS NOT NULL"
         )
 
 
 def answer(connection: psycopg.Connection[Any], heaps: Collection[Heap], ids: Collection[int]) -> None:
     """Count deletes that found nothing as ignored; they were taken for applied. `ids` are all versions of the build."""
-    asked = [heap.answers for heap in heaps if heap.is_asked(connection)]
-    if asked:
+    if heaps:
         connection.execute(
             "WITH missed AS (SELECT topic, _partition, _offset, _counted "
-            f"FROM ({' UNION ALL '.join(asked)}) AS a GROUP BY 1, 2, 3, 4 HAVING NOT bool_or(_found)), "
+            f"FROM ({' UNION ALL '.join(heap.answers for heap in heaps)}) AS a GROUP BY 1, 2, 3, 4 HAVING NOT bool_or(_found)), "
             "held AS (UPDATE mesh.held_events AS h SET otherwise = 'ignored' FROM missed AS m WHERE version_id = ANY(%s) "
             'AND (h.topic, h."partition", h."offset") = (m.topic, m._partition, m._offset)) '
             "UPDATE mesh.checkpoints AS c SET applied = applied - missed, ignored = ignored + missed "

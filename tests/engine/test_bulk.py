@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from mesh_core.engine import bulk, entity_builds, reading
+from mesh_core.engine import building, bulk, entity_builds, reading
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.model import Catalog, Col, Entity, Event, Key, Part, delete, upsert
 from mesh_core.settings import Settings
@@ -149,5 +149,7 @@ def test_lines_of_one_basket_from_two_partitions_refuse_a_build(
         full.deploy()
     assert relations(full) == {}
     monkeypatch.setattr(entity_builds, "can_be_copied", lambda model: False)
-    with pytest.raises(DeployRefused, match=r"The key 'Z,0' of shop\.\w+ came from partition"):
-        full.deploy()
+    monkeypatch.setattr(building, "WORTH_A_PROCESS", 1)
+    with pytest.raises(DeployRefused, match=r"The key 'Z,\d' of shop\.line came from partition"):
+        full.deploy(processes=windows)
+    assert [state for (state,) in full.query("SELECT state FROM mesh.deploys")] == ["refused", "refused"]
