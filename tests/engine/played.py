@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from mesh_core.log.interface import Chunk
+from mesh_core.log.lifetime import Closing
 from mesh_core.log.position import TopicPartition
 from tests.engine.domain import PARTITIONS
 from tests.engine.histories import History, chunk_of
 
 
-class PlayedLog:
+class PlayedLog(Closing):
     """Driver and consumer in one. A poll returns at most `records` of one partition."""
 
     last_error = None

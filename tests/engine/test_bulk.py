@@ -145,7 +145,7 @@ def test_lines_of_one_basket_from_two_partitions_refuse_a_build(
         filled = b'"data":{"basket_id":"Z","items":[{"product_id":%d,"quantity":1}]}}' % partition
         full.send("shop.events", b"Z", head % b"filled" + filled, partition=partition)
         full.send("shop.events", b"Z", lost, partition=partition)
-    with pytest.raises(DeployRefused, match=r"The key 'Z' of shop\.line came from the partitions 0 and 1"):
+    with pytest.raises(DeployRefused, match=r"The key 'Z' of shop\.line came from"):
         full.deploy()
     assert relations(full) == {}
     monkeypatch.setattr(entity_builds, "can_be_copied", lambda model: False)
