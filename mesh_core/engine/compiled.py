@@ -64,7 +64,8 @@ class CompiledFold:
 
     def record_key(self, key: Key) -> str:
         """The record key that an event of this key must have."""
-        return key_text(key[: len(self.version.model.record_key)])
+        parts = len(self.version.model.record_key)
+        return str(key[0]) if parts == 1 else key_text(key[:parts])
 
 
 def compile_fold(version: EntityVersion, fold: Fold) -> CompiledFold:

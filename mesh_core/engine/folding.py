@@ -130,12 +130,10 @@ class Folding:
             return first
         number = batch.partition.partition
         for read, route, keys in runs:
-            last = dict(zip(batch.chunk.keys[first:end], read.items[first:end], strict=True))
+            last: dict[Any, Any] = dict(zip(batch.chunk.keys[first:end], read.items[first:end], strict=True))
             for fold in route.folds:
-                rows = self.rows[fold.version.id]
-                for raw, item in last.items():
-                    assert raw is not None
-                    rows.upsert(keys[raw], fold.shape, fold.values(item), number, True)
+                values = zip(map(keys.__getitem__, last), map(fold.values, last.values()), strict=True)
+                self.rows[fold.version.id].replace_all(dict(values), fold.shape, number)
         serves = any(fold.version.id in self.counted for _, route, _ in runs for fold in route.folds)
         counts.add("applied" if serves else "ignored", end - first)
         return end

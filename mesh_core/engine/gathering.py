@@ -12,7 +12,7 @@ from mesh_core.telemetry import stage
 
 MAX_BYTES = 32 * 1024 * 1024
 POLL_RECORDS = 10_000
-GROWTH = 4
+GROWTH = 10
 AHEAD_SECONDS = 0.005
 """Longest that a poll waits while a batch is being written; what comes meanwhile goes into the next one."""
 

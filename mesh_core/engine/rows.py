@@ -53,6 +53,14 @@ class EntityRows:
             shape, values = combine(before[0], before[1], shape, values)
         self._put(key, shape, values, partition)
 
+    def replace_all(self, found: Mapping[Key, Values], shape: Shape, partition: int) -> None:
+        """Create rows, or replace all there was of them; the entity has no `each`."""
+        if self.rows.keys().isdisjoint(found):
+            self.rows.update({key: (shape, values, partition) for key, values in found.items()})
+        else:
+            for key, values in found.items():
+                self.upsert(key, shape, values, partition, True)
+
     def patch(self, key: Key, shape: Shape, values: Values, partition: int) -> bool:
         """Change the row if there is one; whether there was."""
         before = self.rows.get(key)

@@ -12,7 +12,7 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -188,16 +188,16 @@ class Applier:
         folding.known.held.write(cursor)
         self._write_rest(cursor, folding)
 
-    def _write_entities(self, cursor: psycopg.Cursor[Any], folding: Folding) -> set[int]:
-        """Ids of the entity versions that had anything written."""
-        written = set()
+    def _write_entities(self, cursor: psycopg.Cursor[Any], folding: Folding) -> dict[int, bool]:
+        """Of the entity versions that had anything written, by id: whether rows may have gone."""
+        written: dict[int, bool] = {}
         for id_, rows in sorted(folding.rows.items()):
             if not rows.rows and not rows.cleared:
                 continue
-            written.add(id_)
             version, numbers = rows.version, dict[Shape, int]()
             with stage("copy"):
                 version.copy(cursor, rows.staged(numbers))
+            written[id_] = bool(rows.cleared) or any(shape.kind == "delete" for shape in numbers)
             with stage("entities"):
                 if rows.cleared and (stranger := version.clear(cursor, rows.cleared)) is not None:
                     key, ours, theirs = stranger
@@ -210,11 +210,11 @@ class Applier:
                         raise foreign_partition(version, key, theirs, ours)
         return written
 
-    def _refresh_views(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> None:
+    def _refresh_views(self, cursor: psycopg.Cursor[Any], written: Mapping[int, bool]) -> None:
         queued = {view.id for view in self.plan.queued}
         for view in sorted((*self.plan.views, *self.plan.queued), key=lambda view: view.id):
             reads = {source.id for source in view.sources.values()}
-            if reads & set(written) and view.is_touched(cursor, written):
+            if reads & written.keys() and view.is_touched(cursor, written):
                 view.lock(cursor)
                 if view.id in queued:
                     view.note(cursor, written, self.fan_out_limit)

@@ -83,13 +83,13 @@ class ViewVersion:
         row = cursor.execute(f"SELECT {' OR '.join(dict.fromkeys(tests))}").fetchone()
         return bool(row and row[0])
 
-    def refresh(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
+    def refresh(self, cursor: psycopg.Cursor[Any], written: Mapping[int, bool], limit: int) -> None:
         """Recompute the rows that the batch touched, of a wide node up to about `limit`; what reaches more is queued.
 
-        The lock must be held.
+        `written` says of entity versions whether rows of theirs may have gone. The lock must be held.
         """
         roots = self._spread(cursor, written, self.keys, limit)
-        self._recompute(cursor, roots, roots_changed=self.sources[self.model.root].id in written)
+        self._recompute(cursor, roots, roots_gone=written.get(self.sources[self.model.root].id, False))
 
     def note(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
         """Queue what `refresh` would do, of a view that is being filled. The lock must be held."""
@@ -104,7 +104,7 @@ class ViewVersion:
             (limit,),
         )
         taken = cursor.rowcount
-        self._recompute(cursor, taken, roots_changed=True)
+        self._recompute(cursor, taken, roots_gone=True)
         return taken
 
     def drain_fan_out(
@@ -112,7 +112,7 @@ class ViewVersion:
     ) -> Sequence[Listed]:
         """Recompute up to `limit` roots of the fan-out queue; what is listed after that. The lock must be held."""
         left = self.fan_out.take(cursor, listed, self.keys, limit)
-        self._recompute(cursor, limit, roots_changed=False)  # a root that went took its row with it
+        self._recompute(cursor, limit, roots_gone=False)  # a root that went took its row with it
         return left
 
     def _spread(self, cursor: psycopg.Cursor[Any], written: Collection[int], into: str, limit: int) -> int:
@@ -150,8 +150,8 @@ class ViewVersion:
             node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node)
         )
 
-    def _recompute(self, cursor: psycopg.Cursor[Any], roots: int, *, roots_changed: bool) -> None:
-        if roots_changed:
+    def _recompute(self, cursor: psycopg.Cursor[Any], roots: int, *, roots_gone: bool) -> None:
+        if roots_gone:
             cursor.execute(self._delete)
         cursor.execute(self._upsert_many if roots >= MANY else self._upsert_few)
 

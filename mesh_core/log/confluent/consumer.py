@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping
@@ -56,7 +57,10 @@ class ConfluentConsumer(Closing):
             "session.timeout.ms": 6_000,
             "max.poll.interval.ms": 60_000,
             "fetch.error.backoff.ms": 100,
-            "fetch.queue.backoff.ms": 50,
+            "fetch.queue.backoff.ms": 5,
+            "fetch.max.bytes": int(os.environ.get("FMB", 52428800)),
+            "queued.max.messages.kbytes": int(os.environ.get("QMK", 65536)),
+            "queued.min.messages": int(os.environ.get("QMM", 100000)),
             "error_cb": self._note,
         }
         if group and instance_id:
