@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from itertools import cycle
 
+import confluent_kafka
 import pytest
 
-from mesh_core.log import Consumer, Driver, KafkaConfig, Producer, TopicPartition, connect
-from tests.log.reading import Record, Starts, records
+from mesh_core.log import Consumer, Driver, KafkaConfig, LogError, Producer, TopicPartition, connect
+from tests.log.reading import Record, Starts, read_till_error, records
 from tests.support.services import Services
 
 Topics = Callable[[int], str]
@@ -246,3 +247,29 @@ def test_consumers_of_both_clients_share_a_group(
         (part, offset): 1 for part in wanted for offset in range(count)
     }
     assert Counter((part, offset) for part, offset, _ in found) == expected
+
+
+def test_a_group_of_another_protocol_is_refused_loudly(
+    driver: Driver, services: Services, topic: Topics, group: str
+) -> None:
+    """As of a projector that is started before those of an older release were stopped."""
+    name = topic(1)
+    eager = confluent_kafka.Consumer(
+        {
+            "bootstrap.servers": services.kafka_bootstrap_servers,
+            "group.id": group,
+            "partition.assignment.strategy": "roundrobin",
+        }
+    )
+    eager.subscribe([name])
+    try:
+        deadline = time.monotonic() + 20
+        while not eager.assignment():
+            assert time.monotonic() < deadline
+            eager.poll(0.1)
+        with driver.consumer(group) as consumer:
+            consumer.subscribe([name], Starts())
+            _, error = read_till_error(consumer, LogError)
+            assert "protocol" in str(error).lower()
+    finally:
+        eager.close()

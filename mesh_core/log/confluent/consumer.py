@@ -163,6 +163,7 @@ class ConfluentConsumer(Closing):
         elif error.fatal() or code in (
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
             KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError.INCONSISTENT_GROUP_PROTOCOL,
         ):
             raise LogError(f"Kafka refused to be read: {error.str()}")
         else:
