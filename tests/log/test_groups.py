@@ -9,6 +9,7 @@ from itertools import cycle
 
 import confluent_kafka
 import pytest
+from kafka.admin import KafkaAdminClient, MemberToRemove
 
 from mesh_core.log import Consumer, Driver, KafkaConfig, LogError, Producer, TopicPartition, connect
 from tests.log.reading import Record, Starts, read_till_error, records
@@ -273,3 +274,31 @@ def test_a_group_of_another_protocol_is_refused_loudly(
             assert "protocol" in str(error).lower()
     finally:
         eager.close()
+
+
+@pytest.mark.parametrize("by", ["heartbeat", "join"])
+def test_whom_the_group_took_for_dead_loses_all_and_starts_anew(
+    driver: Driver, services: Services, topic: Topics, group: str, by: str
+) -> None:
+    """Whether it learns that from a heartbeat, or from an answer to its wish to join again."""
+    name, new = topic(4), topic(4)
+    one, two = Starts(), Starts()
+    with driver.consumer(group) as first, driver.consumer(group) as second:
+        first.subscribe([name], one)
+        poll_until(shared(everything(name), first), first)
+        admin = KafkaAdminClient(bootstrap_servers=services.kafka_bootstrap_servers)
+        try:
+            (member,) = admin.describe_groups([group])[group]["members"]
+            admin.remove_group_members(group, [MemberToRemove(member_id=member["member_id"])])
+        finally:
+            admin.close()
+        topics = [name, new] if by == "join" else [name]
+        if by == "join":
+            first.subscribe(topics, one)
+        second.subscribe(topics, two)
+        poll_until(lambda: bool(one.lost_calls), first, second)
+        poll_until(shared(everything(*topics), first, second), first, second)
+        idle(first, second)
+        assert shared(everything(*topics), first, second)()
+        assert one.lost_calls == [everything(name)]
+        assert owned(first) <= set().union(*one.assigned_calls[1:])
