@@ -122,6 +122,24 @@ def test_what_stays_is_read_while_the_group_waits_for_a_slow_member(
         poll_until(shared(wanted, first, slow, third), first, slow, third)
 
 
+def test_whoever_is_busy_while_a_join_is_answered_stays_a_member(
+    driver: Driver, topic: Topics, group: str
+) -> None:
+    name = topic(6)
+    wanted = everything(name, partitions=6)
+    with driver.consumer(group) as first, driver.consumer(group) as busy, driver.consumer(group) as third:
+        first.subscribe([name], Starts())
+        busy.subscribe([name], listener := Starts())
+        poll_until(shared(wanted, first, busy), first, busy)
+        idle(first, busy)
+        third.subscribe([name], Starts())
+        idle(third, busy)  # it wishes to join again, as the group asks; that waits for the first
+        idle(first, third, seconds=9)  # longer than a session
+        assert listener.lost_calls == []
+        poll_until(shared(wanted, first, busy, third), first, busy, third)
+        assert listener.lost_calls == []
+
+
 def test_who_leaves_gives_its_share_to_those_that_stay(driver: Driver, topic: Topics, group: str) -> None:
     name = topic(4)
     one, two = Starts(), Starts()
