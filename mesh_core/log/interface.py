@@ -43,7 +43,7 @@ class Delivered:
 
 
 class AssignmentListener(Protocol):
-    """Is told which partitions a consumer of a group owns.
+    """Is told of changes in what a consumer of a group owns; of partitions that stay it hears nothing.
 
     All methods are called inside `Consumer.poll`, on the thread that called it.
     """
@@ -68,7 +68,10 @@ class Consumer(Protocol):
     """
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
-        """Share the partitions of `topics` with the other consumers of the group."""
+        """Share the partitions of `topics` with the other consumers of the group.
+
+        Called again it changes the topics; what stays owned is read on.
+        """
 
     def assign(self, start: Mapping[TopicPartition, int]) -> None:
         """Read exactly these partitions from these offsets, outside any group."""

@@ -2,7 +2,7 @@
 
 A client may report a rebalance on a thread of its own (kafka-python: its IO thread, which must not be held
 up). So reports are only queued here, and the listener is asked within `poll`, on the thread that polls. A
-partition is read only once the listener has said where to start.
+partition is read only once the listener has said where to start. One that no report names stays as it is.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class Ownership:
 
     def __init__(self, listener: AssignmentListener | None = None) -> None:
         """Without a listener the partitions are assigned by hand, and `positions` is set by the consumer."""
+        self.listener = listener
         self.positions: dict[TopicPartition, int] = {}
         self.paused: set[TopicPartition] = set()
         self.error: str | None = None
-        self._listener = listener
         self._reports: deque[tuple[Change, frozenset[TopicPartition]]] = deque()
         self._lock = threading.Lock()
         self._waiting: set[TopicPartition] = set()
@@ -67,10 +67,10 @@ class Ownership:
                 self.positions.pop(part, None)
             self._waiting -= partitions
             self.paused -= partitions
-            if self._listener and partitions:
-                (self._listener.revoked if change == "revoked" else self._listener.lost)(partitions)
-        if self._listener and self._waiting and time.monotonic() >= self._retry_at:
-            return self._ask(self._listener)
+            if self.listener and partitions:
+                (self.listener.revoked if change == "revoked" else self.listener.lost)(partitions)
+        if self.listener and self._waiting and time.monotonic() >= self._retry_at:
+            return self._ask(self.listener)
         return {}
 
     def _next_report(self) -> tuple[Change, frozenset[TopicPartition]] | None:

@@ -194,6 +194,37 @@ def shared_by_two(mesh: Mesh) -> bool:
     return len(group.members) == 2 and mesh.query(fences) == before
 
 
+def test_a_slow_projector_holds_up_only_its_partitions(mesh: Mesh) -> None:
+    """Also while another joins, which has to wait for it."""
+
+    def fences() -> dict[TopicPartition, int]:
+        rows = mesh.query('SELECT topic, "partition", fence FROM mesh.checkpoints WHERE build = 0')
+        return {TopicPartition(topic, number): fence for topic, number, fence in rows}
+
+    with mesh.projecting() as fast, mesh.projecting() as slow:
+        wait_for(lambda: shared_by_two(mesh))
+        before = fences()
+        held = min(part for part in slow.projector._standing.positions if part.topic == "crm.events")
+        with psycopg.connect(mesh.database_url) as holder:
+            holder.execute(
+                'SELECT FROM mesh.checkpoints WHERE topic = %s AND "partition" = %s FOR UPDATE',
+                [held.topic, held.partition],
+            )
+            sent = [mesh.send("crm.events", *said(f"early {number}")) for number in range(20)]
+            assert held in {record.partition for record in sent}
+            with mesh.projecting():
+                time.sleep(2.5)  # longer than a heartbeat: the group is joining
+                kept = set(fast.projector._standing.positions)
+                sent += [mesh.send("crm.events", *said(f"late {number}")) for number in range(20)]
+                assert kept & {record.partition for record in sent}
+                mesh.wait_applied(*(record for record in sent if record.partition in kept))
+                assert checkpoints_of(mesh)[held] == 0
+                assert {part: fences()[part] for part in kept} == {part: before[part] for part in kept}
+                holder.rollback()
+                mesh.wait_applied(*sent)
+    mesh.assert_sound()
+
+
 def test_a_halt_and_its_end_reach_every_projector(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "CHECK_SECONDS", 0.3)
     with mesh.projecting() as first, mesh.projecting() as second:

@@ -317,41 +317,6 @@ def test_a_group_is_joined_even_by_polls_that_are_too_short_for_it(
                 found += records(consumer.poll(10, 0.004))
 
 
-def test_two_consumers_share_the_partitions_and_hand_them_over(
-    driver: Driver, producer: Producer, topic: Topics, unique: Callable[[str], str]
-) -> None:
-    name, group = topic(4), unique("group")
-    everything = {TopicPartition(name, partition) for partition in range(4)}
-    one, two = Starts(), Starts()
-    with driver.consumer(group) as first:
-        first.subscribe([name], one)
-        while not one.assigned_calls:
-            first.poll(10, 0.1)
-        assert one.assigned_calls == [everything]
-        with driver.consumer(group) as second:
-            second.subscribe([name], two)
-            deadline = time.monotonic() + 30
-            while not (two.assigned_calls and two.assigned_calls[-1] and one.revoked_calls):
-                assert time.monotonic() < deadline
-                first.poll(10, 0.05)
-                second.poll(10, 0.05)
-            while len(one.assigned_calls) < 2 or len(first.positions().offsets) != 2:
-                assert time.monotonic() < deadline
-                first.poll(10, 0.05)  # joining needs all members to poll
-                second.poll(10, 0.05)
-            assert len(list(filter(None, two.assigned_calls))) == 1  # a second join would disturb everybody
-            assert one.assigned_calls[-1] | two.assigned_calls[-1] == everything
-            assert one.assigned_calls[-1].isdisjoint(two.assigned_calls[-1])
-            assert first.positions().offsets.keys() == one.assigned_calls[-1]
-            for number in range(4):
-                fill(producer, name, [str(number).encode()], partition=number)
-            values = [value for _, _, value in read(first, 2) + read(second, 2)]
-            assert sorted(filter(None, values)) == [b"0", b"1", b"2", b"3"]
-        while first.positions().offsets.keys() != everything:
-            assert time.monotonic() < deadline
-            first.poll(10, 0.1)
-
-
 def test_the_listener_is_called_on_the_thread_that_polls(
     driver: Driver, topic: Topics, unique: Callable[[str], str]
 ) -> None:
@@ -370,17 +335,6 @@ def test_the_listener_is_called_on_the_thread_that_polls(
     assert threads == {threading.get_ident()}
 
 
-def test_an_instance_that_restarts_has_its_partitions_back_at_once(
-    driver: Driver, producer: Producer, topic: Topics, unique: Callable[[str], str]
-) -> None:
-    name, group = topic(1), unique("group")
-    fill(producer, name, [b"0"])
-    for _ in range(2):
-        with driver.consumer(group, instance_id="projector-1") as consumer:
-            consumer.subscribe([name], Starts())
-            assert [value for _, _, value in read(consumer, 1, seconds=10)] == [b"0"]
-
-
 def test_a_recreated_topic_has_another_id(admin: Admin, topic: Topics) -> None:
     name = topic(3)
     before = admin.describe([name])[name]
@@ -389,26 +343,6 @@ def test_a_recreated_topic_has_another_id(admin: Admin, topic: Topics) -> None:
     after = admin.create_topic(name, 3)
     assert (after.partitions, after.cleanup_policy) == (before.partitions, before.cleanup_policy)
     assert after.topic_id != before.topic_id
-
-
-def test_members_of_a_group_may_know_of_different_topics(
-    driver: Driver, topic: Topics, unique: Callable[[str], str]
-) -> None:
-    """As after a deploy that brings a topic, until every projector has heard of it."""
-    known, new, group = topic(3), topic(3), unique("group")
-    one, two = Starts(), Starts()
-    with driver.consumer(group) as first, driver.consumer(group) as second:
-        first.subscribe([known], one)
-        second.subscribe([known, new], two)
-        everything = {TopicPartition(name, number) for name in (known, new) for number in range(3)}
-        deadline = time.monotonic() + 30
-        held: set[TopicPartition] = set()
-        while held != everything:
-            assert time.monotonic() < deadline, (one.assigned_calls, two.assigned_calls)
-            first.poll(1, 0.1)
-            second.poll(1, 0.1)
-            held = {*first.positions().offsets, *second.positions().offsets}
-        assert first.positions().offsets.keys().isdisjoint(second.positions().offsets)
 
 
 def test_offsets_of_many_partitions_are_told_at_once(driver: Driver, topic: Topics) -> None:

@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -43,6 +43,7 @@ class ConfluentConsumer(Closing):
         self._error: str | None = None
         self._ownership = Ownership()
         self._out_of_range: dict[TopicPartition, int] = {}
+        self._started: set[TopicPartition] = set()
         options = connection(config) | {
             "group.id": group or "flexmesh-no-group",
             "auto.offset.reset": "error",
@@ -52,7 +53,7 @@ class ConfluentConsumer(Closing):
             "allow.auto.create.topics": False,
             # The only word of a position that moved past aborted transactions and control records.
             "enable.partition.eof": True,
-            "partition.assignment.strategy": "roundrobin,range",
+            "partition.assignment.strategy": "cooperative-sticky",
             "heartbeat.interval.ms": 1_000,
             "session.timeout.ms": 6_000,
             "max.poll.interval.ms": 60_000,
@@ -74,37 +75,46 @@ class ConfluentConsumer(Closing):
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See `Consumer.subscribe`."""
-        self._ownership = ownership = Ownership(listener)
-
-        def report(change: Change, partitions: list[Any]) -> None:
-            ownership.report(change, [TopicPartition(part.topic, part.partition) for part in partitions])
+        self._ownership.listener = listener
 
         def assigned(kafka: Consumer, partitions: list[Any]) -> None:
-            kafka.assign([])  # else it would start at the committed hint
-            report("assigned", partitions)
+            kafka.incremental_assign([])  # none yet: they would start at the committed hint
+            self._ownership.report("assigned", _ours(partitions))
+
+        def taken(change: Change, partitions: list[Any]) -> None:
+            self._stop(_ours(partitions))
+            self._ownership.report(change, _ours(partitions))
 
         self._kafka.subscribe(
             sorted(topics),
             on_assign=assigned,
-            on_revoke=lambda _, partitions: report("revoked", partitions),
-            on_lost=lambda _, partitions: report("lost", partitions),
+            on_revoke=lambda _, partitions: taken("revoked", partitions),
+            on_lost=lambda _, partitions: taken("lost", partitions),
         )
 
     def assign(self, start: Mapping[TopicPartition, int]) -> None:
         """See `Consumer.assign`."""
         self._ownership = Ownership()
         self._ownership.positions.update(start)
-        self._out_of_range.clear()
-        self._start()
+        self._stop(self._started)
+        self._start(start)
 
-    def _start(self) -> None:
-        """(Re-)start reading at the positions that are known: seek() fails while a start is under way."""
-        positions = self._ownership.positions
-        self._kafka.assign(
-            [KafkaPartition(part.topic, part.partition, offset) for part, offset in positions.items()]
+    def _start(self, start: Mapping[TopicPartition, int]) -> None:
+        """Read these from there, whether they are read already or not: seek() fails while a start is under way."""
+        if again := self._started & start.keys():
+            self._stop(again)
+        self._kafka.incremental_assign(
+            [KafkaPartition(part.topic, part.partition, offset) for part, offset in start.items()]
         )
-        if self._ownership.paused:
-            self._kafka.pause([KafkaPartition(part.topic, part.partition) for part in self._ownership.paused])
+        self._started |= start.keys()
+        for part in start:
+            self._out_of_range.pop(part, None)
+        if paused := self._ownership.paused & start.keys():
+            self._kafka.pause(_theirs(paused))
+
+    def _stop(self, partitions: Collection[TopicPartition]) -> None:
+        self._kafka.incremental_unassign(_theirs(self._started.intersection(partitions)))
+        self._started = self._started.difference(partitions)
 
     def poll(self, max_records: int, timeout: float) -> list[Chunk]:
         """See `Consumer.poll`."""
@@ -113,8 +123,8 @@ class ConfluentConsumer(Closing):
         ends: dict[TopicPartition, int] = {}
         while True:
             if not records:
-                if self._ownership.settle():
-                    self._start()
+                if start := self._ownership.settle():
+                    self._start(start)
                 self._raise_out_of_range()
             left = deadline - time.monotonic()
             fresh = self._read(max_records - len(records), left, bool(records), ends)
@@ -157,6 +167,7 @@ class ConfluentConsumer(Closing):
         elif error.fatal() or code in (
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
             KafkaError.GROUP_AUTHORIZATION_FAILED,
+            KafkaError.INCONSISTENT_GROUP_PROTOCOL,
         ):
             raise LogError(f"Kafka refused to be read: {error.str()}")
         else:
@@ -218,19 +229,19 @@ class ConfluentConsumer(Closing):
         if partition not in self._ownership.positions:
             raise LogError(f"{partition} is not read by this consumer.")
         self._ownership.positions[partition] = offset
-        self._out_of_range.pop(partition, None)
-        self._start()
+        if partition in self._started:  # else it was taken away meanwhile, as the next poll will tell
+            self._start({partition: offset})
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.pause`."""
-        owned = [part for part in partitions if part in self._ownership.positions]
-        self._kafka.pause([KafkaPartition(part.topic, part.partition) for part in owned])
+        owned = self._started.intersection(partitions)
+        self._kafka.pause(_theirs(owned))
         self._ownership.paused.update(owned)
 
     def resume(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.resume`."""
         stopped = self._ownership.paused.intersection(partitions)
-        self._kafka.resume([KafkaPartition(part.topic, part.partition) for part in stopped])
+        self._kafka.resume(_theirs(stopped))
         self._ownership.paused -= stopped
 
     def paused(self) -> set[TopicPartition]:
@@ -298,3 +309,11 @@ class ConfluentConsumer(Closing):
         """See `Consumer.close`."""
         self._kafka.close()
         self._ownership.settle()
+
+
+def _ours(partitions: Iterable[Any]) -> set[TopicPartition]:
+    return {TopicPartition(part.topic, part.partition) for part in partitions}
+
+
+def _theirs(partitions: Iterable[TopicPartition]) -> list[Any]:
+    return [KafkaPartition(part.topic, part.partition) for part in partitions]

@@ -11,13 +11,12 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer
 from kafka import TopicPartition as KafkaPartition
 from kafka import errors as kafka_errors
-from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
 from mesh_core.log.interface import AssignmentListener, Chunk
-from mesh_core.log.kafka_python.assignor import RoundRobin
+from mesh_core.log.kafka_python.assignor import Cooperative
 from mesh_core.log.kafka_python.connection import build
 from mesh_core.log.kafka_python.joining import Joining
 from mesh_core.log.lifetime import Closing
@@ -42,6 +41,7 @@ class KafkaPythonConsumer(Closing):
         self._group = group
         self._error: str | None = None
         self._ownership = Ownership()
+        assignor = Cooperative()
         self._kafka: Any = build(
             config,
             KafkaConsumer,
@@ -51,7 +51,7 @@ class KafkaPythonConsumer(Closing):
             enable_auto_commit=False,
             isolation_level="read_committed",
             allow_auto_create_topics=False,
-            partition_assignment_strategy=(RoundRobin, RangePartitionAssignor),
+            partition_assignment_strategy=(assignor,),
             heartbeat_interval_ms=1_000,
             session_timeout_ms=6_000,
             max_poll_interval_ms=60_000,
@@ -63,11 +63,13 @@ class KafkaPythonConsumer(Closing):
             * 1024,  # 4 MiB gained nothing, and a lagging projector took 80 MB more
             metrics_enabled=False,
         )
-        self._joining = Joining(self._kafka) if group else None
+        if group:
+            assignor.owned = self._kafka._subscription.assigned_partitions
+            Joining(self._kafka)
 
     def subscribe(self, topics: Collection[str], listener: AssignmentListener) -> None:
         """See `Consumer.subscribe`."""
-        self._ownership = Ownership(listener)
+        self._ownership.listener = listener
         self._kafka.subscribe(topics=sorted(topics), listener=_Reporter(self._ownership, self._park))
 
     def assign(self, start: Mapping[TopicPartition, int]) -> None:
@@ -108,13 +110,7 @@ class KafkaPythonConsumer(Closing):
 
     def _read(self, max_records: int, wait: float, has_some: bool) -> dict[Any, list[Any]]:
         try:
-            if self._joining and not self._joining.over(wait):
-                return {}
             found: dict[Any, list[Any]] = self._kafka.poll(int(wait * 1000), max_records)
-            if self._joining:
-                self._joining.take_over()
-        except kafka_errors.NoOffsetForPartitionError:
-            return {}  # a poll slipped in between an assignment and the report of it
         except kafka_errors.KafkaError as error:
             if has_some:
                 return {}  # it comes again at the next poll, when it hides no records
@@ -154,7 +150,6 @@ class KafkaPythonConsumer(Closing):
 
     def _chunks(self, gathered: dict[Any, list[Any]]) -> list[Chunk]:
         after = {part: self._position(part) for part in self._ownership.positions}
-        # Asked after the positions were read: a rebalance meanwhile may have parked a partition.
         disturbed = self._ownership.disturbed()
         chunks = []
         for part, next_offset in after.items():

@@ -1,48 +1,67 @@
-"""Sees a consumer's group joins through, which kafka-python 3.0.12 does not if they outlast a poll."""
+"""Sees a consumer's group joins through, and reads on meanwhile, which kafka-python 3.0.12 does not."""
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
-from kafka import errors as kafka_errors
+from kafka.structs import MemberState
 
 
 class Joining:
-    """The join that one KafkaConsumer is in, if any.
+    """Takes the place of `ConsumerCoordinator.poll` and of its `_do_join_and_sync_async` in one KafkaConsumer.
 
-    A join that is not over when `KafkaConsumer.poll` returns gets lost: if news of partitions caused it,
-    kafka-python forgets to go on (the leader's own assignment makes the news old), and reads nothing for
-    ever; if it ends between two polls, kafka-python begins it anew, which disturbs the whole group. So from
-    then on it runs on kafka-python's IO thread, whether somebody polls or not.
+    A join lasts until every member has polled. kafka-python's own `poll`
+
+    - returns no records until it is over, also of partitions that stay;
+    - forgets a join that news of partitions caused (the leader's own assignment makes the news old);
+    - begins a join anew that was answered between two polls, which disturbs the whole group;
+    - sends no heartbeat from that answer to the next poll;
+    - keeps what it owned when the answer is that the group has forgotten this member.
+
+    What is owned changes only within `poll`, so never while records are being taken out of what was fetched.
     """
 
     def __init__(self, consumer: Any) -> None:
         """`consumer`: a KafkaConsumer with a group."""
-        self._coordinator = consumer._coordinator
-        self._manager = consumer._manager
-        self._net = consumer._net
-        self._task: Any = None
+        self._coordinator = coordinator = consumer._coordinator
+        self._subscription = consumer._subscription
+        self._attempt = coordinator._do_join_and_sync_async
+        coordinator.poll, coordinator._do_join_and_sync_async = self.poll, self._join
+        coordinator.time_to_next_poll = lambda: inf  # heartbeats need no poll; it would be 0 while joining
 
-    def take_over(self) -> None:
-        """After each poll: see to it that a join that is under way ends."""
-        if self._task is None and self._coordinator.rejoining:
-            self._coordinator.request_rejoin()
-            self._task = self._manager.call_soon(self._coordinator.ensure_active_group_async, None)
+    def poll(self, timeout_ms: float | None = None) -> bool:
+        """Get on with a join, if one is needed; False if nothing can be read yet.
 
-    def over(self, wait: float) -> bool:
-        """Before each poll, which must not be while this is False; waits for up to `wait` seconds.
-
-        Raises KafkaError if the group refuses this consumer.
+        Waits only if nothing is owned. Raises KafkaError if the group refuses this consumer.
         """
-        if self._task is None:
-            return True
-        try:
-            self._net.run(self._manager.wait_for, self._task, wait * 1000)
-        except kafka_errors.KafkaTimeoutError:
-            if not self._task.is_done:
+        coordinator = self._coordinator
+        coordinator._invoke_completed_offset_commit_callbacks()
+        if coordinator.need_rejoin() or coordinator.rejoining:
+            coordinator.request_rejoin()
+            if coordinator._join_task is not None:
+                coordinator._join_task = _Answer(coordinator._join_task)
+            owned = bool(self._subscription.assigned_partitions())
+            if not coordinator.ensure_active_group(0 if owned else timeout_ms) and not owned:
                 return False
-        except kafka_errors.KafkaError:
-            self._task = None
-            raise
-        self._task = None
+        coordinator.poll_heartbeat()
         return True
+
+    async def _join(self) -> Any:
+        """One attempt, on the IO thread."""
+        coordinator = self._coordinator
+        if coordinator._generation.is_lost() and self._subscription.assigned_partitions():
+            await coordinator._on_join_prepare_async(-1, "")
+        answer = await self._attempt()
+        coordinator.state = MemberState.STABLE
+        coordinator._enable_heartbeat()
+        return answer
+
+
+class _Answer:
+    """A join that is not done before its answer was looked at."""
+
+    is_done = False
+
+    def __init__(self, task: Any) -> None:
+        self.add_callback, self.add_errback = task.add_callback, task.add_errback
