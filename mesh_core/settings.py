@@ -101,10 +101,12 @@ class Settings(BaseSettings):
         "flexmesh", min_length=1, description="Consumer group by which projectors share partitions."
     )
     projector_batch_min: int = Field(
-        500, ge=1, description="Smallest bound on records in a transaction; it grows from here with the lag."
+        5_000,
+        ge=1,
+        description="Smallest bound on records in a transaction; it grows from here with the lag.",
     )
     projector_batch_max: int = Field(
-        50_000,
+        70_000,
         ge=1,
         description="Most records in one transaction; more of them gain little, and take memory.",
     )

@@ -76,13 +76,31 @@ class Folding:
             ),
         ]
 
+    def fold_ahead(self, batch: Batch) -> None:
+        """Fold as much of a batch as can be before anything is known of it; `batch.folded` says how much.
+
+        That is for nothing if it turns out that its partition is not plain. Raises ForeignPartition.
+        """
+        if batch.partition.topic == MESH_TOPIC or batch.partition in self.known.held.partitions:
+            return
+        readings, counts, first = self.read(batch), Counts(), 0
+        while first < len(batch):
+            if (end := self._fold_run(readings, first, counts)) == first:
+                break
+            first = end
+        counts.consumed = batch.folded = first
+        self.counts.setdefault(batch.partition, Counts()).include(counts)
+        if first == len(batch):
+            batch.let_go()
+
     def fold(self, readings: Readings) -> None:
-        """Fold all records of a batch."""
+        """Fold all records of a batch that were not folded ahead."""
         _, batch = readings[0]
         chunk, partition = batch.chunk, batch.partition
         counts = self.counts.setdefault(partition, Counts())
-        plain = self._is_plain(partition)
-        first, count = 0, len(batch.items)
+        plain = self.is_plain(partition)
+        first, count = batch.folded, len(batch)
+        counts.consumed += count - first
         while first < count:
             if plain:
                 # Where nothing is held, decided or refused, a run of whole-state events needs no more than its rows.
@@ -101,9 +119,8 @@ class Folding:
             counts.add(self._fold_record(record, [(judge, read.items[first]) for judge, read in readings]))
             plain = plain and partition not in self.known.held.partitions
             first += 1
-        counts.consumed += count
 
-    def _is_plain(self, partition: TopicPartition) -> bool:
+    def is_plain(self, partition: TopicPartition) -> bool:
         """Whether what becomes of an event of this partition depends on it alone."""
         decided = any(at == partition for at, _ in self.known.decisions)
         return partition not in self.known.held.partitions and not decided and not self.known.refused
@@ -114,7 +131,7 @@ class Folding:
         Of each key only the last one counts. All the same each is decoded, and its key compared with the record's.
         """
         _, batch = readings[0]
-        end, runs = len(batch.items), list[tuple[Batch, Route, dict[bytes, Key]]]()
+        end, runs = len(batch), list[tuple[Batch, Route, dict[bytes, Key]]]()
         for judge, read in readings:
             kind = type(read.items[first])
             route = judge.router.by_struct[batch.partition.topic].get(kind)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
 
+HEAD = 100
+
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
@@ -25,21 +27,41 @@ class Tombstone:
     workflowid: None = None
 
 
-@dataclass(slots=True)
 class Batch:
     """A chunk and what its records say: an event struct, a Refusal, an Unknown or a Tombstone each.
 
-    `start` is the checkpoint that the chunk continues from.
+    `start` is the checkpoint that the chunk continues from; of its records the first `folded` were folded ahead.
     """
 
-    chunk: Chunk
-    items: list[Any]
-    start: int
+    __slots__ = ("_head", "_items", "_read", "chunk", "folded", "start")
+
+    def __init__(self, chunk: Chunk, start: int, read: Callable[[Chunk], list[Any]]) -> None:
+        self.chunk, self.start, self.folded = chunk, start, 0
+        self._read, self._items, self._head = read, read(chunk), list[Any]()
+
+    def __len__(self) -> int:
+        return len(self.chunk.offsets)
 
     @property
     def partition(self) -> TopicPartition:
         """Whose records these are."""
         return self.chunk.partition
+
+    @property
+    def items(self) -> list[Any]:
+        """What the records say, one each."""
+        if len(self._items) < len(self):  # they were let go
+            self._items = self._read(self.chunk)
+        return self._items
+
+    @property
+    def head(self) -> list[Any]:
+        """What the first HEAD records say."""
+        return self._head or self._items[:HEAD]
+
+    def let_go(self) -> None:
+        """Forget what the records say, since it is folded: the half of what they take. Asked again, they are read again."""
+        self._head, self._items = self.head, []
 
     def extend(self, later: Batch) -> None:
         """Take in the batch that comes after this one."""
@@ -49,30 +71,31 @@ class Batch:
                 *(mine.headers or [()] * len(mine.offsets)),
                 *(more.headers or [()] * len(more.offsets)),
             ]
+        self._head = self.head
+        self._items = [*self._items, *later._items] if self._items and later._items else []
+        if self.folded == len(self):
+            self.folded += later.folded
         for column in ("keys", "values", "offsets", "timestamps"):
             getattr(mine, column).extend(getattr(more, column))
         mine.next_offset = more.next_offset
-        self.items.extend(later.items)
 
     def part(self, first: int, end: int) -> Batch:
         """Records first..end of this batch, as a batch of its own."""
         chunk = self.chunk
         last = end == len(chunk.offsets)
         start = self.start if first == 0 else chunk.offsets[first - 1] + 1
-        return Batch(
-            Chunk(
-                chunk.partition,
-                chunk.keys[first:end],
-                chunk.values[first:end],
-                chunk.offsets[first:end],
-                chunk.timestamps[first:end],
-                chunk.headers[first:end],
-                chunk.next_offset if last else chunk.offsets[end - 1] + 1,
-                start,
-            ),
-            self.items[first:end],
+        cut = Chunk(
+            chunk.partition,
+            chunk.keys[first:end],
+            chunk.values[first:end],
+            chunk.offsets[first:end],
+            chunk.timestamps[first:end],
+            chunk.headers[first:end],
+            chunk.next_offset if last else chunk.offsets[end - 1] + 1,
             start,
         )
+        items = self.items[first:end]
+        return Batch(cut, start, lambda _: items)
 
 
 class Intake:
@@ -107,16 +130,17 @@ class Intake:
 
     def batch(self, chunk: Chunk, start: int) -> Batch:
         """Decode a chunk."""
+        return Batch(chunk, start, self._read_all)
+
+    def _read_all(self, chunk: Chunk) -> list[Any]:
         topic = chunk.partition.topic
         values: Sequence[bytes | None] = chunk.values
         binary = any(name == "ce_specversion" for headers in chunk.headers for name, _ in headers)
         if binary or topic in self.tombstones:
             headers = chunk.headers or [()] * len(values)
             columns = zip(values, headers, chunk.keys, strict=True)
-            items = [self.read(topic, value, of, key) for value, of, key in columns]
-        else:
-            items = self.decoders[topic].read_all(values)
-        return Batch(chunk, items, start)
+            return [self.read(topic, value, of, key) for value, of, key in columns]
+        return self.decoders[topic].read_all(values)
 
 
 def structured_value(headers: Headers, value: bytes) -> bytes:

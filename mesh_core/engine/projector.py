@@ -158,22 +158,26 @@ class _Turns:
             self._consumer.subscribe(topics, self._assignment)
 
     def _gather(self) -> list[Batch]:
-        self._intake = self._session.applier.router.intake
+        applier = self._session.applier
+        self._intake = applier.router.intake
         self._session.settle(SHORT_SECONDS)
         seconds = min(BUSY_POLL_SECONDS, self._poll_seconds) if self._draining.busy else self._poll_seconds
         try:
-            return self._gatherer.gather(self._consumer, seconds, self._intake, self._session.is_writing)
+            return self._gatherer.gather(
+                self._consumer, seconds, self._intake, applier.ahead(), self._session.is_writing
+            )
         except OffsetOutOfRange as error:
             self._halts.halt(error.partition.topic, str(error))
             return []
 
     def _begin(self, batches: Sequence[Batch]) -> None:
         readable, intake = self._standing.readable(), self._session.applier.router.intake
-        batches = [batch for batch in batches if batch.partition in readable]
+        mine = [batch for batch in batches if batch.partition in readable]
+        ahead = self._gatherer.ahead if len(mine) == len(batches) else None
         if intake is not self._intake:  # the connection was lost and opened again while they were read
-            batches = [intake.batch(batch.chunk, batch.start) for batch in batches]
-        if batches:
-            self._session.begin(batches)
+            mine, ahead = [intake.batch(batch.chunk, batch.start) for batch in mine], None
+        if mine:
+            self._session.begin(mine, ahead)
 
     def _finish(self) -> bool:
         """Wait for what is being written, if anything; False where it failed.

@@ -8,6 +8,7 @@ from typing import Literal
 
 import psycopg
 
+from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.judging import Refused
 from mesh_core.engine.routing import decision_in
@@ -40,8 +41,8 @@ def fault_of(error: BaseException) -> Fault:
     return "passing" if error.sqlstate[:2] in PASSING_CLASSES else "fatal"
 
 
-def apply_resiliently(applier: Applier, batches: Sequence[Batch]) -> Applied:
-    """Apply batches, in as many transactions as it takes.
+def apply_resiliently(applier: Applier, batches: Sequence[Batch], ahead: Folding | None = None) -> Applied:
+    """Apply batches, in as many transactions as it takes; `ahead` has what was folded of them before.
 
     A batch that Postgres refuses as bad data is halved until the record to blame stands alone; that becomes a
     dead letter. Decisions on dead letters each have a transaction of their own. Raises what is not bad data;
@@ -49,13 +50,12 @@ def apply_resiliently(applier: Applier, batches: Sequence[Batch]) -> Applied:
     """
     positions: dict[TopicPartition, int] = {}
     counts: dict[TopicPartition, Counts] = {}
-    for group in _groups(batches, applier):
-        for done in _halving(applier, group):
+    groups = _groups(batches, applier)
+    for group in groups:
+        for done in _halving(applier, group, ahead if len(groups) == 1 else None):
             positions.update(done.positions)
             for partition, more in done.counts.items():
-                total = counts.setdefault(partition, Counts())
-                for outcome in ("consumed", "applied", "ignored", "dead_lettered", "parked"):
-                    total.add(outcome, getattr(more, outcome))
+                counts.setdefault(partition, Counts()).include(more)
     return Applied(positions, counts)
 
 
@@ -72,21 +72,21 @@ def _groups(batches: Sequence[Batch], applier: Applier) -> list[list[Batch]]:
         if not cuts:
             ordinary.append(batch)
             continue
-        edges = sorted({0, len(batch.items), *cuts, *(n + 1 for n in cuts)})
+        edges = sorted({0, len(batch), *cuts, *(n + 1 for n in cuts)})
         alone += [[batch.part(first, end)] for first, end in pairwise(edges)]
     return ([ordinary] if ordinary else []) + alone
 
 
-def _halving(applier: Applier, batches: list[Batch]) -> list[Applied]:
+def _halving(applier: Applier, batches: list[Batch], ahead: Folding | None = None) -> list[Applied]:
     try:
-        return [applier.apply(batches)]
+        return [applier.apply(batches, ahead=ahead)]
     except (psycopg.Error, UnicodeEncodeError) as error:
         if fault_of(error) != "data":
             raise
         if len(batches) > 1:
             return [done for batch in batches for done in _halving(applier, [batch])]
         (batch,) = batches
-        count = len(batch.items)
+        count = len(batch)
         if count > 1:
             middle = count // 2
             return _halving(applier, [batch.part(0, middle)]) + _halving(applier, [batch.part(middle, count)])

@@ -11,6 +11,7 @@ import psycopg
 
 from mesh_core.engine import watch
 from mesh_core.engine.backoff import Backoff
+from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.resilience import apply_resiliently, fault_of
 from mesh_core.engine.transaction import Applied, Applier
@@ -70,10 +71,13 @@ class Session:
         if self._connection is not None:
             self._connection.close()
 
-    def begin(self, batches: Sequence[Batch]) -> None:
-        """Write batches in the background; `finish` tells what came of it, before others are begun."""
+    def begin(self, batches: Sequence[Batch], ahead: Folding | None) -> None:
+        """Write batches in the background; `finish` tells what came of it, before others are begun.
+
+        `ahead` has what was folded of them already.
+        """
         assert self._written is None, "what was begun before is not finished"
-        self._written = self._thread.submit(_write, self.applier, batches)
+        self._written = self._thread.submit(_write, self.applier, batches, ahead)
 
     def finish(self) -> Applied | None:
         """Wait for what was begun, if anything; what it did. Raises what `apply_resiliently` raises."""
@@ -133,10 +137,10 @@ class Session:
         self._backoff.reset()
 
 
-def _write(applier: Applier, batches: Sequence[Batch]) -> Applied:
-    records = sum(len(batch.items) for batch in batches)
+def _write(applier: Applier, batches: Sequence[Batch], ahead: Folding | None) -> Applied:
+    records = sum(map(len, batches))
     with process_span(batches[0].partition.topic, watch.traceparents(batches), records=records):
-        done = apply_resiliently(applier, batches)
+        done = apply_resiliently(applier, batches, ahead)
     metrics.BATCH_RECORDS.observe(records)
     watch.count(done.counts)
     return done

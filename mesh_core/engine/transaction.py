@@ -12,7 +12,7 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -33,7 +33,7 @@ from mesh_core.store import checkpoints, fan_out, held, lookups, versions
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
 from mesh_core.store.entity_writes import Shape
 from mesh_core.store.errors import Fenced
-from mesh_core.store.held import Place
+from mesh_core.store.held import Held, Place
 from mesh_core.store.lookups import Decision
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
@@ -67,6 +67,8 @@ class Applier:
     fan_out_limit: int = fan_out.LIMIT
     routers: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
+    _eventful: Set[TopicPartition] = field(default=frozenset(), init=False)
+    """Partitions of which something was held or decided in their last transaction: nothing of them is folded ahead."""
 
     def __post_init__(self) -> None:
         self.routers = routers(self.plan.entities.values(), self.contracts)
@@ -82,18 +84,28 @@ class Applier:
             self.connection.execute(statement)
         self._prepared = True
 
-    def apply(self, batches: Sequence[Batch], refused: Refused | None = None) -> Applied:
+    def ahead(self) -> Folding:
+        """What records can be folded into before their transaction, which `apply` goes on with."""
+        nothing = Known(Held([(partition, "", 0) for partition in set(self._eventful)]), {}, {}, {}, {}, {})
+        return Folding(self.routers, nothing, self.plan.counted)
+
+    def apply(
+        self, batches: Sequence[Batch], refused: Refused | None = None, ahead: Folding | None = None
+    ) -> Applied:
         """Apply batches, at most one a partition, in one transaction.
 
-        `refused` are records that Postgres would not take: they become dead letters. Raises Fenced,
-        PlanChanged, ForeignPartition, and psycopg errors; nothing is done then.
+        `refused` are records that Postgres would not take: they become dead letters. `ahead` has exactly what was
+        folded of these batches before. Raises Fenced, PlanChanged, ForeignPartition, and psycopg errors; nothing is
+        done then.
         """
         if not self._prepared:
             self.prepare()
         with transaction(self.connection) as cursor:
-            return self._apply(cursor, batches, refused or {})
+            return self._apply(cursor, batches, refused or {}, ahead)
 
-    def _apply(self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused) -> Applied:
+    def _apply(
+        self, cursor: psycopg.Cursor[Any], batches: Sequence[Batch], refused: Refused, ahead: Folding | None
+    ) -> Applied:
         # A build honours a decision where it meets the record; what is held live is not its to release.
         decision = decision_among(batches, self.router) if self.build == LIVE else None
         targets = {decision.letter[0]} if decision else set()
@@ -103,7 +115,7 @@ class Applier:
             raise PlanChanged
         with stage("fold"):
             known = self.known(cursor, batches, locked, refused)
-            folding = self.fold(cursor, batches, decision, known, locked)
+            folding = self.fold(cursor, batches, decision, known, locked, ahead)
         self.write(cursor, folding)
         advances = {batch.partition: self._advance(batch, folding.counts) for batch in batches}
         for partition in targets:
@@ -158,7 +170,8 @@ class Applier:
         cursor: psycopg.Cursor[Any], folding: Folding, batches: Sequence[Batch], also: Sequence[Group] = ()
     ) -> None:
         """Look up what these batches, and the events in `also`, need to know; then fold the batches."""
-        readings = [folding.read(batch) for batch in sorted(batches, key=lambda batch: batch.partition)]
+        rest = [batch for batch in batches if batch.folded < len(batch) or not len(batch)]
+        readings = [folding.read(batch) for batch in sorted(rest, key=lambda batch: batch.partition)]
         groups = (_group(judge.router, batch, folding.known) for read in readings for judge, batch in read)
         look_up(cursor, folding, [*groups, *also])
         for read in readings:
@@ -171,9 +184,17 @@ class Applier:
         decision: Decision | None,
         known: Known,
         locked: Mapping[TopicPartition, Checkpoint],
+        ahead: Folding | None = None,
     ) -> Folding:
         """Fold batches, and carry a decision out."""
-        folding = Folding(self.routers, known, self.plan.counted)
+        folding = ahead or Folding(self.routers, known, self.plan.counted)
+        folding.known = known
+        eventful = {batch.partition for batch in batches if not folding.is_plain(batch.partition)}
+        self._eventful = self._eventful.difference(batch.partition for batch in batches) | eventful
+        if ahead is None or decision is not None or any(b.folded for b in batches if b.partition in eventful):
+            folding = Folding(self.routers, known, self.plan.counted)
+            for batch in batches:
+                batch.folded = 0
         release = Release(folding, decision)
         release.load(self.connection, locked)
         self.take(cursor, folding, batches, release.groups())

@@ -39,7 +39,7 @@ def count(counts: Mapping[TopicPartition, Counts]) -> None:
 
 def traceparents(batches: Sequence[Batch]) -> list[str]:
     """Trace contexts of the first events of each batch, for the links of its span."""
-    found = [getattr(item, "traceparent", None) for batch in batches for item in batch.items[:MAX_LINKS]]
+    found = [getattr(item, "traceparent", None) for batch in batches for item in batch.head]
     return [context for context in found if context is not None][:MAX_LINKS]
 
 

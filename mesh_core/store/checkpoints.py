@@ -43,6 +43,11 @@ class Counts:
         """Count `count` more records under an outcome."""
         setattr(self, outcome, getattr(self, outcome) + count)
 
+    def include(self, more: Counts) -> None:
+        """Count all that `more` has, too."""
+        for outcome in ("consumed", "applied", "ignored", "dead_lettered", "parked"):
+            self.add(outcome, getattr(more, outcome))
+
 
 COLUMNS = 'topic, "partition", next_offset, fence, topic_id, partitions, halted_reason'
 

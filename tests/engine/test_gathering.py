@@ -41,7 +41,7 @@ class Undecoded(Intake):
         super().__init__([], [])
 
     def batch(self, chunk: Chunk, start: int) -> Batch:
-        return Batch(chunk, list(chunk.values), start)
+        return Batch(chunk, start, lambda chunk: list(chunk.values))
 
 
 def gather(
@@ -49,7 +49,7 @@ def gather(
 ) -> list[Batch]:
     """What is gathered; `writing` tells whether something is being written at each poll, and nothing is after it."""
     answers = iter(writing)
-    return gatherer.gather(consumer, timeout, Undecoded(), lambda: next(answers, False))
+    return gatherer.gather(consumer, timeout, Undecoded(), None, lambda: next(answers, False))
 
 
 def polls(*answers: list[Chunk] | Exception) -> Consumer:
@@ -91,8 +91,8 @@ def test_what_was_polled_before_another_topic_was_found_cut_is_not_lost() -> Non
 
 
 def test_the_target_grows_with_the_lag_and_falls_back_after() -> None:
-    gatherer = Gatherer(10, 100)
-    for expected in (40, 100, 100):
+    gatherer = Gatherer(10, 1000)
+    for expected in (100, 1000, 1000):
         gather(gatherer, polls([chunk(0, gatherer.target)]))
         assert gatherer.target == expected
     gather(gatherer, polls([chunk(0, 3)]))

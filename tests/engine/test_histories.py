@@ -72,14 +72,18 @@ class Engine:
 
     def deliver(self, plan: Plan, after_poll: Callable[[], None] = lambda: None) -> None:
         standing: dict[TopicPartition, int] = {}
-        for poll in plan.polls:
+        for number, poll in enumerate(plan.polls):
             batches = []
+            # A projector folds ahead; whoever does not, builds or tries again. Both must come to the same.
+            ahead = self.applier.ahead() if number % 3 else None
             for chunk in poll:
                 start = standing.get(chunk.partition, 0)
                 fresh = after(chunk, start)
                 if fresh.next_offset > start:
-                    batches.append(self.applier.router.intake.batch(fresh, start))
-            standing.update(apply_resiliently(self.applier, batches).positions)
+                    batches.append(batch := self.applier.router.intake.batch(fresh, start))
+                    if ahead is not None:
+                        ahead.fold_ahead(batch)
+            standing.update(apply_resiliently(self.applier, batches, ahead).positions)
             after_poll()
 
     def entity(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]]:
