@@ -36,8 +36,8 @@ class Gatherer:
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what was collected of these: a rebalance between two polls may let them start elsewhere."""
         for partition in partitions:
-            self._found.pop(partition, None)
-        self.ahead = None
+            if self._found.pop(partition, None) is not None:
+                self.ahead = None
 
     def gather(
         self,
@@ -56,17 +56,17 @@ class Gatherer:
         self.ahead = ahead
         count = size = 0
         while count < self.target and size < MAX_BYTES:
-            if ahead := writing():
+            if busy := writing():
                 timeout = 0.0
             try:
                 with stage("poll"):
-                    wait = AHEAD_SECONDS if ahead else 0.0 if found else timeout
+                    wait = AHEAD_SECONDS if busy else 0.0 if found else timeout
                     chunks = consumer.poll(min(POLL_RECORDS, self.target - count), wait)
             except OffsetOutOfRange:
                 if not found:
                     raise
                 break  # the consumer has moved past what was found, so that comes first; the next poll raises again
-            if not chunks and not ahead:
+            if not chunks and not busy:
                 break
             for chunk in chunks:
                 count += len(chunk.offsets)

@@ -110,6 +110,7 @@ class _Turns:
         self._consumer, self._session, self._standing, self._stopping = consumer, session, standing, stopping
         self._subscribed: tuple[str, ...] = ()
         self._intake: Intake | None = None
+        self._idle = True
         self._gatherer = Gatherer(settings.projector_batch_min, settings.projector_batch_max)
         self._halts = Halts(consumer, session, standing)
         self._inspection = Inspection(
@@ -126,18 +127,15 @@ class _Turns:
         """
         try:
             self._subscribe()
+            self._session.settle(SHORT_SECONDS)
+            lagging = self._session.is_writing()
+            if not lagging and not self._look_around():
+                return
             batches = self._gather()
-            if not self._finish() or self._stopping.is_set():
+            self._idle = not batches
+            if lagging and not self._look_around():
                 return
             self._begin(batches)
-            idle = not batches
-            if self._inspection.is_due() or self._draining.is_due(idle=idle):
-                if not self._finish():
-                    return
-                if self._draining.is_due(idle=idle):
-                    self._draining.turn(idle=idle)
-                if self._inspection.is_due():
-                    self._inspection.look()
         except psycopg.Error as error:
             if fault_of(error) != "passing":
                 raise
@@ -157,10 +155,19 @@ class _Turns:
             self._subscribed = topics
             self._consumer.subscribe(topics, self._assignment)
 
+    def _look_around(self) -> bool:
+        """Once what is being written is, drain and inspect if it is time to; False if that was not written."""
+        if not self._finish():
+            return False
+        if self._draining.is_due(idle=self._idle):
+            self._draining.turn(idle=self._idle)
+        if self._inspection.is_due():
+            self._inspection.look()
+        return not self._stopping.is_set()
+
     def _gather(self) -> list[Batch]:
         applier = self._session.applier
         self._intake = applier.router.intake
-        self._session.settle(SHORT_SECONDS)
         seconds = min(BUSY_POLL_SECONDS, self._poll_seconds) if self._draining.busy else self._poll_seconds
         try:
             return self._gatherer.gather(

@@ -12,7 +12,7 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -67,7 +67,7 @@ class Applier:
     fan_out_limit: int = fan_out.LIMIT
     routers: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
-    _eventful: Set[TopicPartition] = field(default=frozenset(), init=False)
+    _eventful: frozenset[TopicPartition] = field(default=frozenset(), init=False)
     """Partitions of which something was held or decided in their last transaction: nothing of them is folded ahead."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class Applier:
 
     def ahead(self) -> Folding:
         """What records can be folded into before their transaction, which `apply` goes on with."""
-        nothing = Known(Held([(partition, "", 0) for partition in set(self._eventful)]), {}, {}, {}, {}, {})
+        nothing = Known(Held([(partition, "", 0) for partition in self._eventful]), {}, {}, {}, {}, {})
         return Folding(self.routers, nothing, self.plan.counted)
 
     def apply(
