@@ -167,7 +167,8 @@ class Settings(BaseSettings):
             )
         if self.page_limit_default > self.page_limit_max:
             raise ValueError("MESH_PAGE_LIMIT_DEFAULT is more than MESH_PAGE_LIMIT_MAX")
-        if self.projector_batch_min > self.projector_batch_max:
+        told = "projector_batch_min" in self.model_fields_set
+        if told and self.projector_batch_min > self.projector_batch_max:
             raise ValueError("MESH_PROJECTOR_BATCH_MIN is more than MESH_PROJECTOR_BATCH_MAX")
         return self
 

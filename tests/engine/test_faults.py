@@ -14,7 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from mesh_core import stack
-from mesh_core.engine import building
+from mesh_core.engine import building, bulk
 from mesh_core.engine.pruning import prune_all
 from mesh_core.errors import DependencyUnavailable
 from mesh_core.settings import Settings
@@ -167,6 +167,7 @@ def test_postgres_restarted_in_the_midst_of_a_build(
 ) -> None:
     """What serves is untouched, the deploy says what happened, and the next one clears up and succeeds."""
     monkeypatch.setattr(building, "WORTH_A_PROCESS", 50_000)
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 2_000)  # so that it is seen to read before it has
     mesh = Mesh(settings_of(own_stack), catalog())
     mesh.deploy()
     say(mesh, range(20))

@@ -76,7 +76,7 @@ def test_every_setting_is_described() -> None:
         ),
         ("MESH_KAFKA_SECURITY_PROTOCOL", "SASL_SSL", "needs MESH_KAFKA_SASL_USERNAME"),
         ("MESH_PAGE_LIMIT_MAX", "10", "MESH_PAGE_LIMIT_DEFAULT is more than MESH_PAGE_LIMIT_MAX"),
-        ("MESH_PROJECTOR_BATCH_MAX", "10", "MESH_PROJECTOR_BATCH_MIN is more than"),
+        ("MESH_PROJECTOR_BATCH_MIN", "90000", "MESH_PROJECTOR_BATCH_MIN is more than"),
     ],
 )
 def test_a_malformed_setting_is_one_readable_line(
