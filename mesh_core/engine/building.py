@@ -229,7 +229,9 @@ def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> Non
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with connect(build.database_url, "mesh build") as connection:
         try:
-            build.read_history_of(connection, claims(connection, build.id, wanted, build.processes), wanted)
+            build.read_history_of(
+                connection, claims(connection, build.id, wanted, 2 * build.processes), wanted
+            )
         except ForeignPartition as error:
             raise DeployRefused(error.args[0], remedy=error.remedy) from error
 

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.errors import LogConfigurationError
 from mesh_core.log.interface import Admin, Consumer, Driver, Producer
-from mesh_core.log.kafka_python.admin import KafkaPythonAdmin
-from mesh_core.log.kafka_python.consumer import KafkaPythonConsumer
-from mesh_core.log.kafka_python.producer import KafkaPythonProducer
 from mesh_core.log.reach import reachable
 
 
@@ -25,20 +22,26 @@ def connect(config: KafkaConfig) -> Driver:
 
 @dataclass(frozen=True, slots=True)
 class KafkaPythonDriver:
-    """Everything through kafka-python."""
+    """Everything through kafka-python. A client is imported when it is first asked for: it takes a sixth of a second."""
 
     config: KafkaConfig
 
     def consumer(self, group: str | None = None, instance_id: str | None = None) -> Consumer:
         """See `Driver.consumer`."""
+        from mesh_core.log.kafka_python.consumer import KafkaPythonConsumer
+
         return KafkaPythonConsumer(self.config, group, instance_id)
 
     def producer(self) -> Producer:
         """See `Driver.producer`."""
+        from mesh_core.log.kafka_python.producer import KafkaPythonProducer
+
         return KafkaPythonProducer(self.config)
 
     def admin(self) -> Admin:
         """See `Driver.admin`."""
+        from mesh_core.log.kafka_python.admin import KafkaPythonAdmin
+
         return KafkaPythonAdmin(self.config)
 
     def reachable(self, timeout: float = 1.0) -> bool:
