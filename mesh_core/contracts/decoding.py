@@ -70,12 +70,25 @@ class TopicDecoder:
             return self.explain(value)
         return self._judged(value, event)
 
+    def is_event(self, value: bytes) -> bool:
+        """Whether the value is a whole event of a contract, be it refused or not."""
+        try:
+            self.decode(value)
+        except (msgspec.MsgspecError, ValueError, RecursionError):
+            return False
+        return True
+
     def read_all(self, values: Sequence[bytes | None]) -> list[Any]:
-        """What `read` gives for each value, at half the cost where all can be decoded."""
+        """What `read` gives for each value, at half the cost where all are events."""
+        events = self.read_events(values)
+        return [self.read(value) for value in values] if events is None else events
+
+    def read_events(self, values: Sequence[bytes | None]) -> list[Any] | None:
+        """What `read` gives for each value if all are whole events of a contract, be they refused or not; else None."""
         try:
             events = list(map(self.decode, values))  # type: ignore[arg-type]  # None raises TypeError
         except (msgspec.MsgspecError, ValueError, TypeError, RecursionError):
-            return [self.read(value) for value in values]
+            return None
         checks = self._checks
         for n, event in enumerate(events):
             value = values[n]

@@ -13,6 +13,10 @@ class PlanChanged(EngineError):
     """Versions changed since the plan was made; decode and apply again with the new one."""
 
 
+class Unforeseen(EngineError):
+    """Records were folded ahead that should not have been: they have to be read again."""
+
+
 class Halted(EngineError):
     """A topic cannot be read on without losing or doubling something."""
 

@@ -32,6 +32,8 @@ class Gatherer:
         self._found: dict[TopicPartition, Batch] = {}
         self.ahead: Folding | None = None
         """What was folded of the batches gathered last, if it is of all of them, and of nothing else."""
+        self.odd: TopicPartition | None = None
+        """The partition whose records could not be folded ahead, for a reason that their transaction will tell."""
 
     def forget(self, partitions: Collection[TopicPartition]) -> None:
         """Drop what was collected of these: a rebalance between two polls may let them start elsewhere."""
@@ -53,7 +55,7 @@ class Gatherer:
         OffsetOutOfRange, and nothing that was polled is lost by it.
         """
         found = self._found = {}
-        self.ahead = ahead
+        self.ahead, self.odd = ahead, None
         count = size = 0
         while count < self.target and size < MAX_BYTES:
             if busy := writing():
@@ -90,4 +92,4 @@ class Gatherer:
                 with stage("fold"):
                     self.ahead.fold_ahead(batch)
             except ForeignPartition:
-                self.ahead = None  # folded in its transaction, it is told there
+                self.ahead, self.odd = None, batch.partition

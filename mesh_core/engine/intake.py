@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,17 +27,18 @@ class Tombstone:
     workflowid: None = None
 
 
+@dataclass(slots=True)
 class Batch:
     """A chunk and what its records say: an event struct, a Refusal, an Unknown or a Tombstone each.
 
-    `start` is the checkpoint that the chunk continues from; of its records the first `folded` were folded ahead.
+    `start` is the checkpoint that the chunk continues from. Of its records the first `folded` were folded ahead; what
+    they say, and their headers, may have been let go.
     """
 
-    __slots__ = ("_head", "_items", "_read", "chunk", "folded", "start")
-
-    def __init__(self, chunk: Chunk, start: int, read: Callable[[Chunk], list[Any]]) -> None:
-        self.chunk, self.start, self.folded = chunk, start, 0
-        self._read, self._items, self._head = read, read(chunk), list[Any]()
+    chunk: Chunk
+    items: list[Any]
+    start: int
+    folded: int = 0
 
     def __len__(self) -> int:
         return len(self.chunk.offsets)
@@ -47,55 +48,37 @@ class Batch:
         """Whose records these are."""
         return self.chunk.partition
 
-    @property
-    def items(self) -> list[Any]:
-        """What the records say, one each."""
-        if len(self._items) < len(self):  # they were let go
-            self._items = self._read(self.chunk)
-        return self._items
-
-    @property
-    def head(self) -> list[Any]:
-        """What the first HEAD records say."""
-        return self._head or self._items[:HEAD]
-
     def let_go(self) -> None:
-        """Forget what the records say, since it is folded: the half of what they take. Asked again, they are read again."""
-        self._head, self._items = self.head, []
+        """Forget what the records say, now that it is folded: that is more than half of what they take."""
+        self.items[HEAD:] = [None] * len(self.items[HEAD:])
+        self.chunk.without_headers()
 
     def extend(self, later: Batch) -> None:
-        """Take in the batch that comes after this one."""
-        mine, more = self.chunk, later.chunk
-        if mine.headers or more.headers:
-            mine.headers = [
-                *(mine.headers or [()] * len(mine.offsets)),
-                *(more.headers or [()] * len(more.offsets)),
-            ]
-        self._head = self.head
-        self._items = [*self._items, *later._items] if self._items and later._items else []
+        """Take in the batch that comes after this one, which may be folded as this one is."""
         if self.folded == len(self):
             self.folded += later.folded
-        for column in ("keys", "values", "offsets", "timestamps"):
-            getattr(mine, column).extend(getattr(more, column))
-        mine.next_offset = more.next_offset
+        self.items += later.items
+        self.chunk.extend(later.chunk)
 
     def part(self, first: int, end: int) -> Batch:
         """Records first..end of this batch, as a batch of its own."""
         chunk = self.chunk
         last = end == len(chunk.offsets)
         start = self.start if first == 0 else chunk.offsets[first - 1] + 1
-        cut = Chunk(
-            chunk.partition,
-            chunk.keys[first:end],
-            chunk.values[first:end],
-            chunk.offsets[first:end],
-            chunk.timestamps[first:end],
-            chunk.headers[first:end],
-            chunk.next_offset if last else chunk.offsets[end - 1] + 1,
+        return Batch(
+            Chunk(
+                chunk.partition,
+                chunk.keys[first:end],
+                chunk.values[first:end],
+                chunk.offsets[first:end],
+                chunk.timestamps[first:end],
+                chunk.headers[first:end],
+                chunk.next_offset if last else chunk.offsets[end - 1] + 1,
+                start,
+            ),
+            self.items[first:end],
             start,
         )
-        items = self.items[first:end]
-        return Batch(cut, start, lambda _: items)
 
 
 class Intake:
@@ -118,29 +101,26 @@ class Intake:
         return {struct: name for name, struct in self.decoders[topic].struct_of.items()}
 
     def read(self, topic: str, value: bytes | None, headers: Headers = (), key: bytes | None = None) -> Any:
-        """What one record says."""
-        if headers and value is not None:
+        """What one record says: it is in binary mode if its headers say so, and its value is not a whole event."""
+        if value is None and topic in self.tombstones:
+            return Tombstone(key or b"")
+        decoder = self.decoders[topic]
+        if headers and value is not None and not decoder.is_event(value):
             try:
                 value = structured_value(headers, value)
             except EnvelopeError as error:
                 return Refusal("not_a_cloudevent", str(error))
-        if value is None and topic in self.tombstones:
-            return Tombstone(key or b"")
-        return self.decoders[topic].read(value)
+        return decoder.read(value)
 
     def batch(self, chunk: Chunk, start: int) -> Batch:
         """Decode a chunk."""
-        return Batch(chunk, start, self._read_all)
-
-    def _read_all(self, chunk: Chunk) -> list[Any]:
         topic = chunk.partition.topic
-        values: Sequence[bytes | None] = chunk.values
-        binary = any(name == "ce_specversion" for headers in chunk.headers for name, _ in headers)
-        if binary or topic in self.tombstones:
-            headers = chunk.headers or [()] * len(values)
-            columns = zip(values, headers, chunk.keys, strict=True)
-            return [self.read(topic, value, of, key) for value, of, key in columns]
-        return self.decoders[topic].read_all(values)
+        items = None if topic in self.tombstones else self.decoders[topic].read_events(chunk.values)
+        if items is None:
+            headers = chunk.headers or [()] * len(chunk.values)
+            columns = zip(chunk.values, headers, chunk.keys, strict=True)
+            items = [self.read(topic, value, of, key) for value, of, key in columns]
+        return Batch(chunk, items, start)
 
 
 def structured_value(headers: Headers, value: bytes) -> bytes:

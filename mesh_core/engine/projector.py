@@ -9,7 +9,7 @@ import psycopg
 
 from mesh_core.engine.assignment import Assignment
 from mesh_core.engine.draining import CHUNK, Draining
-from mesh_core.engine.errors import PlanChanged
+from mesh_core.engine.errors import PlanChanged, Unforeseen
 from mesh_core.engine.gathering import Gatherer
 from mesh_core.engine.halts import Halts
 from mesh_core.engine.inspection import Inspection
@@ -181,9 +181,12 @@ class _Turns:
         readable, intake = self._standing.readable(), self._session.applier.router.intake
         mine = [batch for batch in batches if batch.partition in readable]
         ahead = self._gatherer.ahead if len(mine) == len(batches) else None
-        if intake is not self._intake:  # the connection was lost and opened again while they were read
-            mine, ahead = [intake.batch(batch.chunk, batch.start) for batch in mine], None
-        if mine:
+        if intake is not self._intake or (ahead is None and any(batch.folded for batch in mine)):
+            # The connection was lost and opened again while they were read, or something was folded that is not ours.
+            if self._gatherer.odd is not None:
+                self._session.applier.expect([self._gatherer.odd])
+            seek(self._consumer, readable)
+        elif mine:
             self._session.begin(mine, ahead)
 
     def _finish(self) -> bool:
@@ -198,6 +201,8 @@ class _Turns:
             self._session.renew_plan()
         except Fenced as error:
             log.warning("fenced", error=str(error))
+        except Unforeseen as error:
+            log.debug("reads again", reason=str(error))
         except ForeignPartition as error:
             foreign = error
         else:

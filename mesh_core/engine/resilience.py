@@ -8,6 +8,7 @@ from typing import Literal
 
 import psycopg
 
+from mesh_core.engine.errors import Unforeseen
 from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.judging import Refused
@@ -46,13 +47,13 @@ def apply_resiliently(applier: Applier, batches: Sequence[Batch], ahead: Folding
 
     A batch that Postgres refuses as bad data is halved until the record to blame stands alone; that becomes a
     dead letter. Decisions on dead letters each have a transaction of their own. Raises what is not bad data;
-    transactions before it are committed then, so the caller asks the checkpoints where it stands.
+    transactions before it are committed then, so the caller asks the checkpoints where it stands. Raises Unforeseen
+    where something has to be read again, not folded ahead.
     """
     positions: dict[TopicPartition, int] = {}
     counts: dict[TopicPartition, Counts] = {}
-    groups = _groups(batches, applier)
-    for group in groups:
-        for done in _halving(applier, group, ahead if len(groups) == 1 else None):
+    for group in _groups(batches, applier):
+        for done in _halving(applier, group, ahead):
             positions.update(done.positions)
             for partition, more in done.counts.items():
                 counts.setdefault(partition, Counts()).include(more)
@@ -78,11 +79,15 @@ def _groups(batches: Sequence[Batch], applier: Applier) -> list[list[Batch]]:
 
 
 def _halving(applier: Applier, batches: list[Batch], ahead: Folding | None = None) -> list[Applied]:
+    folded = [batch.partition for batch in batches if batch.folded]
     try:
-        return [applier.apply(batches, ahead=ahead)]
+        return [applier.apply(batches, ahead=ahead if folded else None)]
     except (psycopg.Error, UnicodeEncodeError) as error:
         if fault_of(error) != "data":
             raise
+        if folded:
+            applier.expect(folded)
+            raise Unforeseen("Postgres refuses some record.") from error
         if len(batches) > 1:
             return [done for batch in batches for done in _halving(applier, [batch])]
         (batch,) = batches

@@ -19,7 +19,7 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.errors import PlanChanged
+from mesh_core.engine.errors import PlanChanged, Unforeseen
 from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.judging import Refused
@@ -89,14 +89,18 @@ class Applier:
         nothing = Known(Held([(partition, "", 0) for partition in self._eventful]), {}, {}, {}, {}, {})
         return Folding(self.routers, nothing, self.plan.counted)
 
+    def expect(self, partitions: Iterable[TopicPartition]) -> None:
+        """Something is amiss with these: fold nothing of them ahead the next time."""
+        self._eventful = self._eventful.union(partitions)
+
     def apply(
         self, batches: Sequence[Batch], refused: Refused | None = None, ahead: Folding | None = None
     ) -> Applied:
         """Apply batches, at most one a partition, in one transaction.
 
         `refused` are records that Postgres would not take: they become dead letters. `ahead` has exactly what was
-        folded of these batches before. Raises Fenced, PlanChanged, ForeignPartition, and psycopg errors; nothing is
-        done then.
+        folded of these batches before. Raises Fenced, PlanChanged, Unforeseen, ForeignPartition, and psycopg errors;
+        nothing is done then.
         """
         if not self._prepared:
             self.prepare()
@@ -191,10 +195,8 @@ class Applier:
         folding.known = known
         eventful = {batch.partition for batch in batches if not folding.is_plain(batch.partition)}
         self._eventful = self._eventful.difference(batch.partition for batch in batches) | eventful
-        if ahead is None or decision is not None or any(b.folded for b in batches if b.partition in eventful):
-            folding = Folding(self.routers, known, self.plan.counted)
-            for batch in batches:
-                batch.folded = 0
+        if any(batch.folded for batch in batches if batch.partition in eventful):
+            raise Unforeseen("Something is held or decided of what was folded ahead.")
         release = Release(folding, decision)
         release.load(self.connection, locked)
         self.take(cursor, folding, batches, release.groups())

@@ -7,12 +7,11 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.intake import Batch
+from mesh_core.engine.intake import HEAD, Batch
 from mesh_core.log.position import TopicPartition
 from mesh_core.store.checkpoints import Counts
 from mesh_core.telemetry import get_logger, metrics
 
-MAX_LINKS = 100
 log = get_logger(__name__)
 COUNTERS = {
     "consumed": metrics.CONSUMED,
@@ -39,8 +38,8 @@ def count(counts: Mapping[TopicPartition, Counts]) -> None:
 
 def traceparents(batches: Sequence[Batch]) -> list[str]:
     """Trace contexts of the first events of each batch, for the links of its span."""
-    found = [getattr(item, "traceparent", None) for batch in batches for item in batch.head]
-    return [context for context in found if context is not None][:MAX_LINKS]
+    found = [getattr(item, "traceparent", None) for batch in batches for item in batch.items[:HEAD]]
+    return [context for context in found if context is not None][:HEAD]
 
 
 def too_many_dead_letters(

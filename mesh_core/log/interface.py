@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from types import TracebackType
@@ -14,24 +14,58 @@ Headers = Sequence[tuple[str, bytes]]
 """The headers of one record, in order; a name may occur twice."""
 
 
-@dataclass(slots=True)
 class Chunk:
     """The run of records that one poll returned of one partition, as columns: parallel lists.
 
     `timestamps` are milliseconds since the epoch. `headers` has one entry a record, or is an empty list if
-    no record of the chunk has any. `start` and `next_offset` are the consumer's position before and after the
-    chunk; they also count what is never shown, aborted transactions and control records, so a chunk can have no
-    records at all.
+    no record of the chunk has any; a client may give a function instead, which is asked when they are. `start` and
+    `next_offset` are the consumer's position before and after the chunk; they also count what is never shown, aborted
+    transactions and control records, so a chunk can have no records at all.
     """
 
-    partition: TopicPartition
-    keys: list[bytes | None]
-    values: list[bytes | None]
-    offsets: list[int]
-    timestamps: list[int]
-    headers: list[Headers]
-    next_offset: int
-    start: int
+    __slots__ = ("_headers", "keys", "next_offset", "offsets", "partition", "start", "timestamps", "values")
+
+    def __init__(
+        self,
+        partition: TopicPartition,
+        keys: list[bytes | None],
+        values: list[bytes | None],
+        offsets: list[int],
+        timestamps: list[int],
+        headers: list[Headers] | Callable[[], list[Headers]],
+        next_offset: int,
+        start: int,
+    ) -> None:
+        self.partition, self.keys, self.values, self.offsets = partition, keys, values, offsets
+        self.timestamps, self._headers, self.next_offset, self.start = timestamps, headers, next_offset, start
+
+    @property
+    def headers(self) -> list[Headers]:
+        """The headers of each record, or []."""
+        if callable(self._headers):
+            self._headers = self._headers()
+        return self._headers
+
+    def without_headers(self) -> None:
+        """Nobody will ask for headers: let the client's records go."""
+        self._headers = _gone
+
+    def extend(self, later: Chunk) -> None:
+        """Take in the chunk that comes after this one."""
+        if self._headers is not _gone or later._headers is not _gone:
+            mine, more = ([] if chunk._headers is _gone else chunk.headers for chunk in (self, later))
+            if mine or more:
+                mine = [*(mine or [()] * len(self.offsets)), *(more or [()] * len(later.offsets))]
+            self._headers = mine
+        self.keys += later.keys
+        self.values += later.values
+        self.offsets += later.offsets
+        self.timestamps += later.timestamps
+        self.next_offset = later.next_offset
+
+
+def _gone() -> list[Headers]:
+    raise AssertionError("headers were asked for after they were let go")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,16 @@ import pytest
 
 from mesh_core.engine.gathering import Gatherer
 from mesh_core.engine.intake import Batch, Intake
-from mesh_core.log import Chunk, Consumer, OffsetOutOfRange, TopicPartition
+from mesh_core.log import Chunk, Consumer, Headers, OffsetOutOfRange, TopicPartition
 
 GOOD, CUT = TopicPartition("good.events", 0), TopicPartition("cut.events", 0)
 
 
-def chunk(first: int, end: int) -> Chunk:
+def chunk(first: int, end: int, headers: list[Headers] | None = None) -> Chunk:
     count = end - first
-    return Chunk(GOOD, [b"k"] * count, [b"{}"] * count, list(range(first, end)), [0] * count, [], end, first)
+    return Chunk(
+        GOOD, [b"k"] * count, [b"{}"] * count, list(range(first, end)), [0] * count, headers or [], end, first
+    )
 
 
 class Polls:
@@ -41,7 +43,7 @@ class Undecoded(Intake):
         super().__init__([], [])
 
     def batch(self, chunk: Chunk, start: int) -> Batch:
-        return Batch(chunk, start, lambda chunk: list(chunk.values))
+        return Batch(chunk, list(chunk.values), start)
 
 
 def gather(
@@ -63,8 +65,8 @@ def test_chunks_of_one_partition_are_joined() -> None:
 
 
 def test_headers_of_some_records_are_lined_up_with_all() -> None:
-    without, with_ = chunk(0, 1), chunk(1, 2)
-    with_.headers = [[("a", b"b")]]
+    without = chunk(0, 1)
+    with_ = chunk(1, 2, [[("a", b"b")]])
     (found,) = gather(Gatherer(500, 20_000), polls([without], [with_], [chunk(2, 3)]))
     assert list(map(list, found.chunk.headers)) == [[], [("a", b"b")], []]
 

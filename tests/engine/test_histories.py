@@ -25,6 +25,8 @@ from mesh_core.engine.checking import check
 from mesh_core.engine.deploy_report import DeployReport, Given
 from mesh_core.engine.deployment import Deployment
 from mesh_core.engine.draining import Draining
+from mesh_core.engine.errors import Unforeseen
+from mesh_core.engine.intake import Batch
 from mesh_core.engine.planning import plan as planned
 from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.routing import Router
@@ -73,18 +75,28 @@ class Engine:
     def deliver(self, plan: Plan, after_poll: Callable[[], None] = lambda: None) -> None:
         standing: dict[TopicPartition, int] = {}
         for number, poll in enumerate(plan.polls):
-            batches = []
             # A projector folds ahead; whoever does not, builds or tries again. Both must come to the same.
             ahead = self.applier.ahead() if number % 3 else None
-            for chunk in poll:
-                start = standing.get(chunk.partition, 0)
-                fresh = after(chunk, start)
-                if fresh.next_offset > start:
-                    batches.append(batch := self.applier.router.intake.batch(fresh, start))
-                    if ahead is not None:
-                        ahead.fold_ahead(batch)
-            standing.update(apply_resiliently(self.applier, batches, ahead).positions)
+            batches = self._read(poll, standing)
+            if ahead is not None:
+                for batch in batches:
+                    ahead.fold_ahead(batch)
+            try:
+                done = apply_resiliently(self.applier, batches, ahead)
+            except Unforeseen:
+                done = apply_resiliently(self.applier, self._read(poll, standing))
+            standing.update(done.positions)
             after_poll()
+
+    def _read(self, poll: Sequence[Chunk], standing: dict[TopicPartition, int]) -> list[Batch]:
+        """What is new in a poll."""
+        starts = [(chunk, standing.get(chunk.partition, 0)) for chunk in poll]
+        fresh = [(after(chunk, start), start) for chunk, start in starts]
+        return [
+            self.applier.router.intake.batch(chunk, start)
+            for chunk, start in fresh
+            if chunk.next_offset > start
+        ]
 
     def entity(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]]:
         model = CATALOG.entities[name]

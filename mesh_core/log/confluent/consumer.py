@@ -6,7 +6,7 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, KafkaException
@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.confluent.connection import admin, connection, earliest_offsets, latest_offsets, reach
 from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
-from mesh_core.log.interface import AssignmentListener, Chunk
+from mesh_core.log.interface import AssignmentListener, Chunk, Headers
 from mesh_core.log.lifetime import Closing
 from mesh_core.log.ownership import Change, Ownership
 from mesh_core.log.position import Position, TopicPartition
@@ -211,7 +211,6 @@ class ConfluentConsumer(Closing):
             if not run and next_offset == positions[part]:
                 continue
             start, positions[part] = positions[part], next_offset
-            headers = [record.headers() or [] for record in run]
             chunks.append(
                 Chunk(
                     partition=part,
@@ -219,7 +218,7 @@ class ConfluentConsumer(Closing):
                     values=[record.value() for record in run],
                     offsets=offsets,
                     timestamps=[record.timestamp()[1] for record in run],
-                    headers=headers if any(headers) else [],
+                    headers=partial(_headers, run),
                     next_offset=next_offset,
                     start=start,
                 )
@@ -319,3 +318,9 @@ def _ours(partitions: Iterable[Any]) -> set[TopicPartition]:
 
 def _theirs(partitions: Iterable[TopicPartition]) -> list[Any]:
     return [KafkaPartition(part.topic, part.partition) for part in partitions]
+
+
+def _headers(run: list[Any]) -> list[Headers]:
+    # Two microseconds a record, of ten that a projector takes: only where they are asked for.
+    found = [record.headers() or [] for record in run]
+    return found if any(found) else []
