@@ -116,7 +116,10 @@ class Session:
                 "Nothing is deployed, so there is nothing to project.", remedy="Run mesh deploy first."
             )
         self._applier = Applier(self._connection, plan, self._fences, fan_out_limit=self._fan_out_limit)
-        self._applier.prepare()
+        with self._connection.transaction():
+            # Each commit empties every temporary table, so those of the plan before must not stay.
+            self._connection.execute("DISCARD TEMP")
+            self._applier.prepare()
         log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
 
     def renew_plan_if_changed(self) -> None:

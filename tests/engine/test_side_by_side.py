@@ -374,3 +374,21 @@ def test_a_number_is_given_once(desk: Mesh) -> None:
         ("client_overview__3",),
     ]
     desk.assert_sound()
+
+
+def test_a_projector_keeps_no_temporary_tables_of_plans_before(desk: Mesh) -> None:
+    """Each commit empties all of a session's: with every deploy a projector would grow slower."""
+    counts = []
+    with desk.projecting():
+        for turn in range(4):
+            desk.deploy(rebuild=("desk.client",))
+            say(desk, range(100 + turn, 101 + turn))
+            desk.wait_caught_up()
+            ((count,),) = desk.query(
+                "SELECT count(*) FROM pg_class WHERE relpersistence = 't' AND relkind = 'r'"
+            )
+            counts.append(count)
+
+    assert counts[0] > 0
+    assert max(counts) <= 2 * counts[0], counts
+    assert counts[3] == counts[2], counts
