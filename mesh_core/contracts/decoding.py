@@ -78,11 +78,6 @@ class TopicDecoder:
             return False
         return True
 
-    def read_all(self, values: Sequence[bytes | None]) -> list[Any]:
-        """What `read` gives for each value, at half the cost where all are events."""
-        events = self.read_events(values)
-        return [self.read(value) for value in values] if events is None else events
-
     def read_events(self, values: Sequence[bytes | None]) -> list[Any] | None:
         """What `read` gives for each value if all are whole events of a contract, be they refused or not; else None."""
         try:

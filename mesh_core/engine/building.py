@@ -21,7 +21,7 @@ import psycopg
 
 from mesh_core.engine.bulk import fill, finish
 from mesh_core.engine.errors import DeployRefused, EngineError
-from mesh_core.engine.reading import Reader
+from mesh_core.engine.reading import Reader, is_behind
 from mesh_core.engine.resilience import apply_resiliently, fault_of
 from mesh_core.engine.transaction import Applier, transaction
 from mesh_core.log.interface import Driver
@@ -174,7 +174,7 @@ class Build:
         wanted: Mapping[TopicPartition, int],
     ) -> None:
         standing = dict(begin)
-        while any(offset < wanted[partition] for partition, offset in standing.items()):
+        while is_behind(standing, wanted):
             standing.update(apply_resiliently(applier, reader.batches(standing, wanted)).positions)
 
     def read_history_of(

@@ -16,14 +16,13 @@ import psycopg
 from mesh_core.engine.compiled import Key, compile_fold
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.folding import Folding, Known
-from mesh_core.engine.reading import Reader
+from mesh_core.engine.reading import Reader, is_behind
 from mesh_core.engine.routing import Router
-from mesh_core.engine.rows import EntityRows
+from mesh_core.engine.rows import EntityRows, foreign_partition
 from mesh_core.engine.transaction import Applier, transaction
 from mesh_core.engine.verdicts import Verdict
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
-from mesh_core.model.identifiers import key_text
 from mesh_core.store import checkpoints
 from mesh_core.store.checkpoints import Advance
 from mesh_core.store.entity_writes import EntityVersion
@@ -102,7 +101,7 @@ def fill(
     Raises psycopg errors, of which those of bad data mean that it has to be done batch by batch, and ForeignPartition.
     """
     standing, window = dict(begin), 0
-    while _is_behind(standing, wanted):
+    while is_behind(standing, wanted):
         with transaction(applier.connection) as cursor:
             locked = checkpoints.lock(cursor, standing, applier.build)
             known = applier.known(cursor, [], locked, {})
@@ -110,7 +109,7 @@ def fill(
                 applier.routers, known, applier.plan.counted, heaps.values(), first=window == 0
             )
             newest: dict[TopicPartition, int] = {}
-            while _is_behind(standing, wanted) and _size(folding) < WINDOW_ROWS:
+            while is_behind(standing, wanted) and _size(folding) < WINDOW_ROWS:
                 batches = reader.batches(standing, wanted)
                 known.decisions.update(applier.decisions(cursor, batches, locked))
                 applier.take(cursor, folding, batches)
@@ -118,7 +117,7 @@ def fill(
                     at = batch.partition
                     standing[at] = batch.chunk.next_offset
                     newest[at] = max([*batch.chunk.timestamps, newest.get(at, 0)])
-            number = window if window or _is_behind(standing, wanted) else None
+            number = window if window or is_behind(standing, wanted) else None
             for id_, heap in heaps.items():
                 del folding.rows[id_]
                 heap.copy(cursor, folding.heaped[id_], number)
@@ -128,10 +127,6 @@ def fill(
             }
             checkpoints.advance(cursor, advances, applier.build)
         window += 1
-
-
-def _is_behind(standing: Mapping[TopicPartition, int], wanted: Mapping[TopicPartition, int]) -> bool:
-    return any(offset < wanted[partition] for partition, offset in standing.items())
 
 
 def _size(folding: Folding) -> int:
@@ -151,9 +146,5 @@ def finish(connection: psycopg.Connection[Any], heaps: Collection[Heap], ids: Co
         with connection.transaction():
             if (twice := heap.finish(connection)) is not None:
                 key, partitions = twice
-                raise DeployRefused(
-                    f"The key {key_text(key)!r} of {heap.version.model.name} came from the partitions "
-                    f"{' and '.join(map(str, partitions))} of {heap.version.model.topic}.",
-                    remedy="Make all producers hash keys with murmur2 (librdkafka: partitioner=murmur2_random), and "
-                    "re-create the topic with its events in the right partitions.",
-                )
+                error = foreign_partition(heap.version, key, *partitions)
+                raise DeployRefused(error.args[0], remedy=error.remedy)

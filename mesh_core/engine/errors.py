@@ -10,7 +10,7 @@ class EngineError(MeshError):
 
 
 class PlanChanged(EngineError):
-    """Versions changed since the plan was made; decode and apply again with the new one."""
+    """Versions changed since the plan was made; what was read is read again, by the new one."""
 
 
 class Unforeseen(EngineError):

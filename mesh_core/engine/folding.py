@@ -70,7 +70,7 @@ class Folding:
         return [
             (first, batch),
             *(
-                (judge, judge.router.intake.batch(batch.chunk, batch.start))
+                (judge, judge.router.intake.batch(batch.chunk))
                 for judge in others
                 if topic in judge.router.intake.decoders
             ),
@@ -92,8 +92,6 @@ class Folding:
         self.counts.setdefault(batch.partition, Counts()).include(counts)
         if first == len(batch):
             batch.let_go()
-        else:
-            batch.chunk.headers  # noqa: B018  # asked for now, they do not keep the client's records
 
     def fold(self, readings: Readings) -> None:
         """Fold all records of a batch that were not folded ahead."""

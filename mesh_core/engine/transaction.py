@@ -135,7 +135,11 @@ class Applier:
         for batch in batches:
             row = locked.get(batch.partition)
             fence = self.fences.get(batch.partition)
-            if row is None or row.next_offset != batch.start or (fence is not None and row.fence != fence):
+            if (
+                row is None
+                or row.next_offset != batch.chunk.start
+                or (fence is not None and row.fence != fence)
+            ):
                 raise Fenced(
                     f"The checkpoint of {batch.partition} is not ours any more.",
                     remedy="Another projector goes on with it; this one must let go.",
@@ -164,7 +168,7 @@ class Applier:
     ) -> dict[Place, list[Decision]]:
         """Decisions on records of these batches."""
         ranges = {
-            batch.partition: (locked[batch.partition].topic_id, batch.start, batch.chunk.next_offset)
+            batch.partition: (locked[batch.partition].topic_id, batch.chunk.start, batch.chunk.next_offset)
             for batch in batches
         }
         return lookups.decisions_within(cursor, ranges)

@@ -46,6 +46,10 @@ class Chunk:
             self._headers = self._headers()
         return self._headers
 
+    def keep_headers(self) -> None:
+        """Ask for the headers now, and let the client's records go."""
+        self._headers = self.headers
+
     def without_headers(self) -> None:
         """Nobody will ask for headers: let the client's records go."""
         self._headers = _gone

@@ -111,8 +111,9 @@ class ViewVersion:
         self, cursor: psycopg.Cursor[Any], listed: Sequence[Listed], limit: int
     ) -> Sequence[Listed]:
         """Recompute up to `limit` roots of the fan-out queue; what is listed after that. The lock must be held."""
+        roots = min(limit, sum(len(each.roots) for each in listed))
         left = self.fan_out.take(cursor, listed, self.keys, limit)
-        self._recompute(cursor, limit, roots_gone=False)  # a root that went took its row with it
+        self._recompute(cursor, roots, roots_gone=False)  # a root that went took its row with it
         return left
 
     def _spread(self, cursor: psycopg.Cursor[Any], written: Collection[int], into: str, limit: int) -> int:

@@ -61,7 +61,7 @@ class Side:
             at + len(records),
             at,
         )
-        return self.applier.router.intake.batch(chunk, at)
+        return self.applier.router.intake.batch(chunk)
 
     def apply(self, *said: Said) -> None:
         self.applier.apply([self.batch(*said)])

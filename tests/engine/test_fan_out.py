@@ -70,7 +70,7 @@ class Shop:
             ends = consumer.end_offsets(list(standing))
             while any(standing[at] < end for at, end in ends.items()):
                 for chunk in consumer.poll(20_000, 1.0):
-                    batch = applier.router.intake.batch(chunk, standing[chunk.partition])
+                    batch = applier.router.intake.batch(chunk)
                     standing.update(applier.apply([batch]).positions)
 
     def drainer(self, chunk: int = LIMIT, listed: int = 100_000) -> Draining:

@@ -42,8 +42,8 @@ class Undecoded(Intake):
     def __init__(self) -> None:
         super().__init__([], [])
 
-    def batch(self, chunk: Chunk, start: int) -> Batch:
-        return Batch(chunk, list(chunk.values), start)
+    def batch(self, chunk: Chunk) -> Batch:
+        return Batch(chunk, list(chunk.values))
 
 
 def gather(

@@ -93,9 +93,7 @@ class Engine:
         starts = [(chunk, standing.get(chunk.partition, 0)) for chunk in poll]
         fresh = [(after(chunk, start), start) for chunk, start in starts]
         return [
-            self.applier.router.intake.batch(chunk, start)
-            for chunk, start in fresh
-            if chunk.next_offset > start
+            self.applier.router.intake.batch(chunk) for chunk, start in fresh if chunk.next_offset > start
         ]
 
     def entity(self, name: str) -> dict[tuple[Any, ...], dict[str, Any]]:

@@ -39,7 +39,7 @@ def read(*records: tuple[bytes, Headers]) -> list[str]:
         count,
         0,
     )
-    items = intake.batch(chunk, 0).items
+    items = intake.batch(chunk).items
     return [item.reason if isinstance(item, Refusal) else item.data.name for item in items]
 
 

@@ -57,9 +57,9 @@ class ConfluentConsumer(Closing):
             "session.timeout.ms": 6_000,
             "max.poll.interval.ms": 60_000,
             "fetch.error.backoff.ms": 100,
-            # What is read ahead is counted compressed: the defaults take 100 MB more, and a lagging projector gains nothing.
             # Whoever assigns reads history: a fetch that waits at the end of some partitions would hold up the next ones.
             "fetch.wait.max.ms": 500 if group else 20,
+            # What is read ahead is counted compressed: the defaults take 100 MB more, and a lagging projector gains nothing.
             "fetch.queue.backoff.ms": 5,
             "fetch.max.bytes": 8 << 20,
             "queued.max.messages.kbytes": 8 << 10,
