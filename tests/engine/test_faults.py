@@ -15,6 +15,7 @@ from pydantic import SecretStr
 
 from mesh_core import stack
 from mesh_core.engine import building, bulk
+from mesh_core.engine import progress as progress_module
 from mesh_core.engine.pruning import prune_all
 from mesh_core.errors import DependencyUnavailable
 from mesh_core.settings import Settings
@@ -167,7 +168,8 @@ def test_postgres_restarted_in_the_midst_of_a_build(
 ) -> None:
     """What serves is untouched, the deploy says what happened, and the next one clears up and succeeds."""
     monkeypatch.setattr(building, "WORTH_A_PROCESS", 30_000)
-    monkeypatch.setattr(bulk, "WINDOW_ROWS", 2_000)  # so that it is seen to read before it has
+    monkeypatch.setattr(bulk, "WINDOW_ROWS", 2_000)
+    monkeypatch.setattr(progress_module, "SECONDS", 0.02)  # so that it is seen to read before it has
     mesh = Mesh(settings_of(own_stack), catalog())
     mesh.deploy()
     say(mesh, range(20))
