@@ -158,13 +158,14 @@ class Build:
                 applier = self._applier(connection, partition.topic)
                 applier.prepare()
                 with transaction(connection) as cursor:
-                    locked = checkpoints.lock(cursor, {partition}, self.id)
-                    known = applier.known(cursor, [], locked, {})
+                    locked = checkpoints.lock(connection, {partition}, self.id)
+                    known = applier.known(locked)
                     folding = applier.fold(cursor, [], decision, known, locked)
                     applier.write(cursor, folding)
                     counts = folding.counts.get(partition, Counts())
                     advance = Advance(locked[partition].next_offset, counts)
                     checkpoints.advance(cursor, {partition: advance}, self.id)
+                    applier.plan.scratch.empty(cursor)
 
     def _consume(
         self,

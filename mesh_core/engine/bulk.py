@@ -103,15 +103,15 @@ def fill(
     standing, window = dict(begin), 0
     while is_behind(standing, wanted):
         with transaction(applier.connection) as cursor:
-            locked = checkpoints.lock(cursor, standing, applier.build)
-            known = applier.known(cursor, [], locked, {})
+            locked = checkpoints.lock(applier.connection, standing, applier.build)
+            known = applier.known(locked)
             folding = _HeapFolding(
                 applier.routers, known, applier.plan.counted, heaps.values(), first=window == 0
             )
             newest: dict[TopicPartition, int] = {}
             while is_behind(standing, wanted) and _size(folding) < WINDOW_ROWS:
                 batches = reader.batches(standing, wanted)
-                known.decisions.update(applier.decisions(cursor, batches, locked))
+                known.decisions.update(applier.asked_decisions(batches)())
                 applier.take(cursor, folding, batches)
                 for batch in batches:
                     at = batch.partition
@@ -126,6 +126,7 @@ def fill(
                 at: Advance(standing[at], counts, newest[at] or None) for at, counts in folding.counts.items()
             }
             checkpoints.advance(cursor, advances, applier.build)
+            applier.plan.scratch.empty(cursor)
         window += 1
 
 

@@ -93,6 +93,7 @@ class Draining:
                     self._listed = ()
                     return False
                 left = view.drain_fan_out(cursor, self._listed, self._chunk)
+                view.scratch.empty(cursor)
             self._listed = left
             return True
 

@@ -63,6 +63,7 @@ def drain(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]) -> 
             with connection.transaction(), connection.cursor() as cursor:
                 view.lock(cursor)
                 taken = view.drain(cursor, CHUNK)
+                view.scratch.empty(cursor)
         _drain_fan_out(connection, view)
 
 
@@ -81,6 +82,7 @@ def _drain_fan_out(connection: psycopg.Connection[Any], view: ViewVersion) -> No
                     with connection.transaction():
                         view.lock(cursor)
                         listed = view.drain_fan_out(cursor, listed, FAN_OUT_CHUNK)
+                        view.scratch.empty(cursor)
 
 
 def drain_rest(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]) -> None:
@@ -89,6 +91,7 @@ def drain_rest(connection: psycopg.Connection[Any], views: Sequence[ViewVersion]
         for view in sorted(views, key=lambda view: view.id):
             view.lock(cursor)
             while True:
-                cursor.execute(f"TRUNCATE pg_temp.{view.keys}")
-                if view.drain(cursor, CHUNK) == 0:
+                taken = view.drain(cursor, CHUNK)
+                view.scratch.empty(cursor)
+                if taken == 0:
                     break

@@ -15,6 +15,8 @@ from mesh_core.telemetry import stage
 MAX_BYTES = 32 * 1024 * 1024
 POLL_RECORDS = 10_000
 GROWTH = 10
+FEW = 500
+"""A poll that finds fewer has all that there is."""
 AHEAD_SECONDS = 0.005
 """Longest that a poll waits while a batch is being written; what comes meanwhile goes into the next one."""
 
@@ -68,10 +70,9 @@ class Gatherer:
                 if not found:
                     raise
                 break  # the consumer has moved past what was found, so that comes first; the next poll raises again
-            if not chunks and not busy:
-                break
+            fresh = sum(len(chunk.offsets) for chunk in chunks)
+            count += fresh
             for chunk in chunks:
-                count += len(chunk.offsets)
                 size += sum(len(value) for value in chunk.values if value is not None)
                 with stage("decode"):
                     batch = intake.batch(chunk)
@@ -84,6 +85,8 @@ class Gatherer:
                     found[chunk.partition] = batch
                 else:
                     known.extend(batch)
+            if fresh < FEW and not busy:
+                break
         full = count >= self.target or size >= MAX_BYTES
         self.target = min(self._largest, self.target * GROWTH) if full else max(self._smallest, count)
         return list(found.values())

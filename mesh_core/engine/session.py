@@ -117,16 +117,14 @@ class Session:
             )
         self._applier = Applier(self._connection, plan, self._fences, fan_out_limit=self._fan_out_limit)
         with self._connection.transaction():
-            # Each commit empties every temporary table, so those of the plan before must not stay.
             self._connection.execute("DISCARD TEMP")
             self._applier.prepare()
         log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
 
     def renew_plan_if_changed(self) -> None:
         """Make the plan anew if there was a deploy. Raises as `renew_plan`."""
-        with self.connected().cursor() as cursor:
-            if versions.generation(cursor) != self.applier.plan.generation:
-                self.renew_plan()
+        if versions.generation(self.connected()) != self.applier.plan.generation:
+            self.renew_plan()
 
     def wait(self, error: psycopg.Error) -> None:
         """Pause before the next try, longer each time until something worked; say why."""

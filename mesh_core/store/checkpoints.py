@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -94,17 +94,24 @@ def read(
     return {found.partition: found for found in map(_checkpoint, rows)}
 
 
-def lock(
-    cursor: psycopg.Cursor[Any], partitions: Collection[TopicPartition], build: int = LIVE
-) -> dict[TopicPartition, Checkpoint]:
-    """The barrier: these rows FOR UPDATE in (topic, partition) order, held to the end of the transaction."""
+def asked_lock(
+    connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
+) -> Callable[[], dict[TopicPartition, Checkpoint]]:
+    """Ask for the barrier: these rows FOR UPDATE in (topic, partition) order, held to the end of the transaction."""
     wanted = sorted(partitions)
-    cursor.execute(
+    cursor = connection.execute(
         f'SELECT {COLUMNS} FROM mesh.checkpoints WHERE build = %s AND (topic, "partition") IN '
         '(SELECT * FROM unnest(%s::text[], %s::int[])) ORDER BY topic, "partition" FOR UPDATE',
         (build, [p.topic for p in wanted], [p.partition for p in wanted]),
     )
-    return {found.partition: found for found in map(_checkpoint, cursor.fetchall())}
+    return lambda: {found.partition: found for found in map(_checkpoint, cursor.fetchall())}
+
+
+def lock(
+    connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
+) -> dict[TopicPartition, Checkpoint]:
+    """The barrier: these rows FOR UPDATE in (topic, partition) order, held to the end of the transaction."""
+    return asked_lock(connection, partitions, build)()
 
 
 def lock_live(cursor: psycopg.Cursor[Any]) -> None:
@@ -119,7 +126,7 @@ def take_over(
 ) -> dict[TopicPartition, Checkpoint]:
     """Raise the fence of these rows, so that whoever had them before cannot commit; the rows after it."""
     with connection.transaction(), connection.cursor() as cursor:
-        lock(cursor, partitions, build)  # in order, which an UPDATE alone would not keep
+        lock(connection, partitions, build)  # in order, which an UPDATE alone would not keep
         wanted = sorted(partitions)
         cursor.execute(
             'UPDATE mesh.checkpoints SET fence = fence + 1 WHERE build = %s AND (topic, "partition") IN '

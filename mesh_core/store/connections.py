@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
+from psycopg.pq import PipelineStatus
 
 OPTIONS = (
     "-c TimeZone=UTC -c DateStyle=ISO -c jit=off "
@@ -18,3 +19,15 @@ would wait for the others."""
 def connect(database_url: str, name: str) -> psycopg.Connection[Any]:
     """A connection in autocommit mode, known to Postgres as `name`. Raises psycopg.OperationalError."""
     return psycopg.connect(database_url, autocommit=True, application_name=name, options=OPTIONS)
+
+
+def in_pipeline(cursor: psycopg.Cursor[Any]) -> bool:
+    """Whether statements are sent without waiting for what the ones before them come to."""
+    return cursor.connection.pgconn.pipeline_status != PipelineStatus.OFF
+
+
+def rows_written(cursor: psycopg.Cursor[Any]) -> int:
+    """How many rows the last statement of `cursor` wrote, which a pipeline has to be waited for to know."""
+    if in_pipeline(cursor) and cursor.rowcount < 0:
+        cursor.connection.execute("SELECT").fetchone()  # answers come in order
+    return cursor.rowcount

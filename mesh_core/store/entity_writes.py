@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -11,8 +11,11 @@ import psycopg
 
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
+from mesh_core.store import scratch
 from mesh_core.store.affected import Node
-from mesh_core.store.tables import columns_sql, physical, quote, temporary_table
+from mesh_core.store.connections import rows_written
+from mesh_core.store.scratch import Scratch
+from mesh_core.store.tables import columns_sql, physical, quote
 
 ShapeKind = Literal["upsert", "patch", "delete"]
 
@@ -39,6 +42,7 @@ class EntityVersion:
     model: EntityModel
     relation: str
     nodes: Sequence[Node] = ()
+    scratch: Scratch = field(default_factory=Scratch)
     statements: dict[Shape, str] = field(default_factory=dict)
 
     @property
@@ -78,9 +82,9 @@ class EntityVersion:
         """Statements that make the session's tables."""
         model = self.model
         columns = [f"{quote(c.name)} {_staged(c.type)}" for c in model.columns]
-        yield from temporary_table(self.staging, [*columns, "_partition int4", "_shape int4"])
+        yield from scratch.table(self.staging, [*columns, "_partition int4", "_shape int4"])
         if len(model.record_key) < len(model.key):
-            yield from temporary_table(
+            yield from scratch.table(
                 self.cleared,
                 [*(f"{quote(c)} {model.column(c).type.sql}" for c in model.record_key), "_partition int4"],
             )
@@ -91,27 +95,28 @@ class EntityVersion:
                 for name in self.carried
                 for side in ("old", "new")
             ]
-            yield from temporary_table(
+            yield from scratch.table(
                 self.touched, [*keys, *pairs, *(f"{flag} boolean" for flag in self.flags.values())]
             )
 
-    def copy(self, cursor: psycopg.Cursor[Any], rows: Iterable[Sequence[Any]]) -> None:
-        """COPY staged rows: values by column (None where the shape has none), partition, shape number."""
-        with cursor.copy(f"COPY {self.staging} FROM STDIN (FORMAT binary)") as copy:
-            copy.set_types(self.copy_types)
-            for row in rows:
-                copy.write_row(row)
+    def stage(self, cursor: psycopg.Cursor[Any], rows: Iterable[Sequence[Any]]) -> None:
+        """Put rows to write: values by column (None where the shape has none), partition, shape number."""
+        self.scratch.put(cursor, self.staging, self.copy_types, rows)
 
-    def write(self, cursor: psycopg.Cursor[Any], shape: Shape, number: int) -> int:
-        """Apply the staged rows of a shape; how many rows that wrote.
+    def write(
+        self, connection: psycopg.Connection[Any], shape: Shape, number: int, staged: int
+    ) -> Callable[[], int]:
+        """Apply the staged rows of a shape; the function tells how many rows that wrote.
 
-        They are fewer than staged if another partition owns some of them.
+        They are fewer than `staged` if another partition owns some of them.
         """
         statement = self.statements.get(shape)
         if statement is None:
             statement = self.statements[shape] = self._statement(shape)
-        cursor.execute(statement, (number,))
-        return cursor.rowcount
+        if self.nodes:
+            self.scratch.note(self.touched, staged)
+        cursor = connection.execute(statement, (number,))
+        return lambda: rows_written(cursor)
 
     def foreign(self, cursor: psycopg.Cursor[Any]) -> tuple[tuple[Any, ...], int, int]:
         """A staged key that another partition owns: (key, our partition, the owner)."""
@@ -131,10 +136,9 @@ class EntityVersion:
         `record_keys` have the partition that they came from. The answer, as of `foreign`, is a row that
         another partition owns, if there is one; nothing must be committed then.
         """
-        with cursor.copy(f"COPY {self.cleared} FROM STDIN (FORMAT binary)") as copy:
-            copy.set_types([*(self.model.column(name).type.sql for name in self.model.record_key), "int4"])
-            for record_key, partition in record_keys.items():
-                copy.write_row([*record_key, partition])
+        types = [*(self.model.column(name).type.sql for name in self.model.record_key), "int4"]
+        rows = ([*record_key, partition] for record_key, partition in record_keys.items())
+        self.scratch.put(cursor, self.cleared, types, rows)
         matching = f"{physical(self.relation)} t {{}} {self.cleared} c {{}} {self._match('t', 'c', self.model.record_key)}"
         stranger = cursor.execute(
             f"SELECT {columns_sql(self.model.key, 't')}, c._partition, t._partition "
@@ -149,6 +153,8 @@ class EntityVersion:
                 f"AND s._shape >= 0)"
             )
         )
+        if self.nodes:
+            self.scratch.note(self.touched, rows_written(cursor))
         return None
 
     def _statement(self, shape: Shape) -> str:

@@ -36,6 +36,7 @@ import psycopg
 
 from mesh_core.model.view import ViewModel
 from mesh_core.store.affected import Node, roots_select, walks
+from mesh_core.store.connections import rows_written
 from mesh_core.store.tables import columns_sql, literal, quote
 from mesh_core.store.view_query import Tables
 
@@ -93,7 +94,7 @@ class FanOut:
             f"CROSS JOIN LATERAL ({ways[-1]} LIMIT {share + 1}) AS near WHERE s._reached <= {share} "
             f"AND NOT EXISTS (SELECT FROM {into} k WHERE {known}) ON CONFLICT DO NOTHING"
         )
-        return cursor.rowcount
+        return rows_written(cursor)
 
     def within(self, node: Node, starts: str, limit: int) -> tuple[str, str]:
         """SELECT of the roots that `starts` reach, up to one more than `limit`, and whether the way there is too long.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from datetime import datetime
 from typing import Any
@@ -158,29 +158,37 @@ def write_decision(cursor: psycopg.Cursor[Any], decision: Decision) -> None:
     )
 
 
-def decisions_within(
-    cursor: psycopg.Cursor[Any], ranges: Mapping[TopicPartition, tuple[str, int, int]]
-) -> dict[Place, list[Decision]]:
-    """Decisions on records of these partitions, in their order: by partition (topic id, first offset, end offset)."""
-    cursor.execute(
+def asked_decisions(
+    connection: psycopg.Connection[Any], ranges: Mapping[TopicPartition, tuple[int, int]], build: int
+) -> Callable[[], dict[Place, list[Decision]]]:
+    """Ask for decisions on records of these partitions, from the first offset to before the second, in their order.
+
+    They count where they are of the topic that the checkpoints of `build` are of, not of one of the same name before it.
+    """
+    cursor = connection.execute(
         'SELECT d.topic, d.topic_id, d."partition", d."offset", d.action, d.value, d.decided_at, d.decided_offset '
         "FROM mesh.decisions d "
-        "JOIN unnest(%s::text[], %s::text[], %s::int[], %s::bigint[], %s::bigint[]) AS r(topic, topic_id, part, first, last) "
-        'ON d.topic = r.topic AND d.topic_id = r.topic_id AND d."partition" = r.part '
-        'AND d."offset" >= r.first AND d."offset" < r.last ORDER BY d.decided_offset',
+        "JOIN unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[]) AS r(topic, part, first, last) "
+        'ON d.topic = r.topic AND d."partition" = r.part AND d."offset" >= r.first AND d."offset" < r.last '
+        'JOIN mesh.checkpoints c ON c.build = %s AND (c.topic, c."partition", c.topic_id) = '
+        '(d.topic, d."partition", d.topic_id) ORDER BY d.decided_offset',
         (
             [p.topic for p in ranges],
-            [topic_id for topic_id, _, _ in ranges.values()],
             [p.partition for p in ranges],
-            [first for _, first, _ in ranges.values()],
-            [end for _, _, end in ranges.values()],
+            [first for first, _ in ranges.values()],
+            [end for _, end in ranges.values()],
+            build,
         ),
     )
-    found: dict[Place, list[Decision]] = {}
-    for row in cursor.fetchall():
-        decision = Decision(*row)
-        found.setdefault(decision.letter, []).append(decision)
-    return found
+
+    def answer() -> dict[Place, list[Decision]]:
+        found: dict[Place, list[Decision]] = {}
+        for row in cursor.fetchall():
+            decision = Decision(*row)
+            found.setdefault(decision.letter, []).append(decision)
+        return found
+
+    return answer
 
 
 def decisions_on_held(connection: psycopg.Connection[Any], versions: Collection[int]) -> list[Decision]:

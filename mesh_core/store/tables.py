@@ -149,17 +149,6 @@ def drop_version(connection: psycopg.Connection, relation: str) -> None:
         connection.execute(f"DROP TABLE IF EXISTS {physical(name)}")
 
 
-def temporary_table(name: str, columns: Iterable[str]) -> Iterator[str]:
-    """Statements that make a table of the session anew, emptied at every commit.
-
-    It is analysed while it is empty: Postgres takes a table that never was for ten pages full, and would read
-    large tables from end to end to join them with the few rows that are really there.
-    """
-    yield f"DROP TABLE IF EXISTS pg_temp.{name}"  # a plan before this one may have needed other columns
-    yield f"CREATE TEMP TABLE {name} ({', '.join(columns)}) ON COMMIT DELETE ROWS"
-    yield f"ANALYZE pg_temp.{name}"
-
-
 def columns_sql(names: Iterable[str], prefix: str = "") -> str:
     """Quoted names, separated by commas, each of the alias `prefix` if one is given."""
     dot = f"{prefix}." if prefix else ""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -14,6 +14,7 @@ from psycopg.types.json import Jsonb
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.view import ViewModel
 from mesh_core.store.entity_writes import EntityVersion
+from mesh_core.store.scratch import Scratch
 from mesh_core.store.view_query import Tables
 from mesh_core.store.view_writes import ViewVersion
 
@@ -63,7 +64,7 @@ class Plan:
 
     `live` are the ids of those that serve. `counted` are the entity versions whose outcomes a record counts under: what
     serves, or what has joined where nothing serves yet. `queued` are views that are being filled: of them only the
-    touched root keys are noted.
+    touched root keys are noted. `scratch` has the session's temporary tables.
     """
 
     generation: int
@@ -72,6 +73,7 @@ class Plan:
     live: frozenset[int]
     counted: frozenset[int]
     queued: Sequence[ViewVersion] = ()
+    scratch: Scratch = field(default_factory=Scratch)
 
     @cached_property
     def topics(self) -> tuple[str, ...]:
@@ -86,11 +88,21 @@ class Plan:
             yield from view.temporary_tables()
 
 
-def generation(cursor: psycopg.Cursor[Any]) -> int:
+def asked_generation(connection: psycopg.Connection[Any]) -> Callable[[], int]:
+    """Ask for the number that rises with every change of versions."""
+    cursor = connection.execute("SELECT value FROM mesh.generation WHERE id = 1")
+
+    def answer() -> int:
+        row = cursor.fetchone()
+        assert row is not None
+        return int(row[0])
+
+    return answer
+
+
+def generation(connection: psycopg.Connection[Any]) -> int:
     """A number that rises with every change of versions."""
-    row = cursor.execute("SELECT value FROM mesh.generation WHERE id = 1").fetchone()
-    assert row is not None
-    return int(row[0])
+    return asked_generation(connection)()
 
 
 def is_known(cursor: psycopg.Cursor[Any], id_: int) -> bool:
@@ -117,16 +129,16 @@ def version_rows(connection: psycopg.Connection[Any], state: str | None = None) 
 
 def live_plan(connection: psycopg.Connection[Any]) -> Plan:
     """The plan of all versions that are to be kept up."""
-    with connection.cursor() as cursor:
-        current = generation(cursor)
+    current = generation(connection)
     rows = version_rows(connection)
     return plan_of(current, [row for row in rows if row.state in (*KEPT_UP, "queued")])
 
 
 def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
     """The plan of these versions; views must read entities among them."""
+    scratch = Scratch()
     entities = {
-        row.id: EntityVersion(row.id, EntityModel.from_json(row.declaration), row.relation)
+        row.id: EntityVersion(row.id, EntityModel.from_json(row.declaration), row.relation, scratch=scratch)
         for row in sorted(rows, key=lambda row: (row.state != "live", row.id))
         if row.kind == "entity"
     }
@@ -141,7 +153,9 @@ def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
             )
             into = queued if row.state == "queued" else views
             into.append(
-                ViewVersion(row.id, ViewModel.from_json(row.declaration), row.relation, tables, sources)
+                ViewVersion(
+                    row.id, ViewModel.from_json(row.declaration), row.relation, tables, sources, scratch
+                )
             )
     for version in entities.values():
         version.nodes = tuple(
@@ -152,7 +166,7 @@ def plan_of(current: int, rows: Sequence[VersionRow]) -> Plan:
     counted = frozenset(
         row.id for row in rows if row.id in live or (row.state == "joined" and row.name not in served)
     )
-    return Plan(current, entities, views, live, counted & frozenset(entities), queued)
+    return Plan(current, entities, views, live, counted & frozenset(entities), queued, scratch)
 
 
 def set_state(connection: psycopg.Connection[Any], ids: Iterable[int], state: str) -> None:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import psycopg
 
 from mesh_core.model.view import ViewModel
+from mesh_core.store import scratch
 from mesh_core.store.affected import Node, affected_select, is_wide, nodes, starts_select
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.fan_out import FanOut, Listed
-from mesh_core.store.tables import columns_sql, physical, queue_name, quote, temporary_table
+from mesh_core.store.scratch import Scratch
+from mesh_core.store.tables import columns_sql, physical, queue_name, quote
 from mesh_core.store.view_query import Tables, equal, view_select
 
 MANY = 2_000
@@ -30,6 +32,7 @@ class ViewVersion:
     relation: str
     tables: Tables
     sources: Mapping[str, EntityVersion]
+    scratch: Scratch = field(default_factory=Scratch)
 
     @cached_property
     def nodes(self) -> Sequence[Node]:
@@ -60,7 +63,7 @@ class ViewVersion:
         """Statements that make the session's tables."""
         root = self.tables.entities[self.model.root]
         columns = [f"{quote(name)} {root.column(name).type.sql}" for name in self.model.key]
-        yield from temporary_table(self.keys, columns)
+        yield from scratch.table(self.keys, columns)
 
     def lock(self, cursor: psycopg.Cursor[Any]) -> None:
         """Take the view for this transaction; waits for others that hold it."""
@@ -71,17 +74,24 @@ class ViewVersion:
         row = cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_SPACE, self.id)).fetchone()
         return bool(row and row[0])
 
-    def is_touched(self, cursor: psycopg.Cursor[Any], written: Collection[int]) -> bool:
-        """Whether rows that the batch wrote to the entity versions `written` can change this view."""
+    def asked_touched(
+        self, connection: psycopg.Connection[Any], written: Collection[int]
+    ) -> Callable[[], bool]:
+        """Ask whether rows that the batch wrote to the entity versions `written` can change this view."""
         tests = [
             f"EXISTS (SELECT FROM {self.sources[node.entity].touched} WHERE {self._flag(node)})"
             for node in self.nodes
             if self.sources[node.entity].id in written
         ]
         if not tests:
-            return False
-        row = cursor.execute(f"SELECT {' OR '.join(dict.fromkeys(tests))}").fetchone()
-        return bool(row and row[0])
+            return lambda: False
+        cursor = connection.execute(f"SELECT {' OR '.join(dict.fromkeys(tests))}")
+
+        def answer() -> bool:
+            row = cursor.fetchone()
+            return bool(row and row[0])
+
+        return answer
 
     def refresh(self, cursor: psycopg.Cursor[Any], written: Mapping[int, bool], limit: int) -> None:
         """Recompute the rows that the batch touched, of a wide node up to about `limit`; what reaches more is queued.
@@ -89,6 +99,7 @@ class ViewVersion:
         `written` says of entity versions whether rows of theirs may have gone. The lock must be held.
         """
         roots = self._spread(cursor, written, self.keys, limit)
+        self.scratch.note(self.keys, roots)
         self._recompute(cursor, roots, roots_gone=written.get(self.sources[self.model.root].id, False))
 
     def note(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
@@ -104,6 +115,7 @@ class ViewVersion:
             (limit,),
         )
         taken = cursor.rowcount
+        self.scratch.note(self.keys, taken)
         self._recompute(cursor, taken, roots_gone=True)
         return taken
 
@@ -113,6 +125,7 @@ class ViewVersion:
         """Recompute up to `limit` roots of the fan-out queue; what is listed after that. The lock must be held."""
         roots = min(limit, sum(len(each.roots) for each in listed))
         left = self.fan_out.take(cursor, listed, self.keys, limit)
+        self.scratch.note(self.keys, roots)
         self._recompute(cursor, roots, roots_gone=False)  # a root that went took its row with it
         return left
 

@@ -59,15 +59,21 @@ def polls(*answers: list[Chunk] | Exception) -> Consumer:
 
 
 def test_chunks_of_one_partition_are_joined() -> None:
-    (found,) = gather(Gatherer(500, 20_000), polls([chunk(0, 10)], [chunk(10, 20)]))
+    (found,) = gather(Gatherer(500, 20_000), polls([chunk(0, 10)], [chunk(10, 20)]), [True])
     assert (found.chunk.offsets, found.chunk.start, found.chunk.next_offset) == (list(range(20)), 0, 20)
     assert len(found.items) == len(found.chunk.keys) == len(found.chunk.values) == 20
+
+
+def test_a_poll_that_finds_few_is_the_last() -> None:
+    scripted = Polls([[chunk(0, 600)], [chunk(600, 610)], [chunk(610, 620)]])
+    (found,) = gather(Gatherer(5_000, 20_000), cast(Consumer, scripted))
+    assert (len(found), len(scripted.waited)) == (610, 2)
 
 
 def test_headers_of_some_records_are_lined_up_with_all() -> None:
     without = chunk(0, 1)
     with_ = chunk(1, 2, [[("a", b"b")]])
-    (found,) = gather(Gatherer(500, 20_000), polls([without], [with_], [chunk(2, 3)]))
+    (found,) = gather(Gatherer(500, 20_000), polls([without], [with_], [chunk(2, 3)]), [True, True])
     assert list(map(list, found.chunk.headers)) == [[], [("a", b"b")], []]
 
 

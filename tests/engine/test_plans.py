@@ -139,6 +139,10 @@ class Explaining:
     def rowcount(self) -> int:
         return self._cursor.rowcount
 
+    @property
+    def connection(self) -> psycopg.Connection[Any]:
+        return self._cursor.connection
+
     def execute(self, statement: str) -> psycopg.Cursor[Any]:
         with self._cursor.connection.transaction(force_rollback=True):
             row = self._cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON, VERBOSE) " + statement).fetchone()

@@ -18,6 +18,7 @@ from mesh_core.log.errors import LogError, LogUnavailable, OffsetOutOfRange
 from mesh_core.log.interface import AssignmentListener, Chunk
 from mesh_core.log.kafka_python.assignor import Cooperative
 from mesh_core.log.kafka_python.connection import build
+from mesh_core.log.kafka_python.fetching import Fetching
 from mesh_core.log.kafka_python.joining import Joining
 from mesh_core.log.lifetime import Closing
 from mesh_core.log.ownership import Ownership
@@ -63,6 +64,7 @@ class KafkaPythonConsumer(Closing):
             * 1024,  # 4 MiB gained nothing, and a lagging projector took 80 MB more
             metrics_enabled=False,
         )
+        Fetching(self._kafka)
         if group:
             assignor.owned = self._kafka._subscription.assigned_partitions
             Joining(self._kafka)
