@@ -111,7 +111,7 @@ def fill(
             newest: dict[TopicPartition, int] = {}
             while is_behind(standing, wanted) and _size(folding) < WINDOW_ROWS:
                 batches = reader.batches(standing, wanted)
-                known.decisions.update(applier.asked_decisions(batches)())
+                known.decisions.update(applier.decisions(batches))
                 applier.take(cursor, folding, batches)
                 for batch in batches:
                     at = batch.partition

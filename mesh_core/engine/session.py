@@ -14,7 +14,7 @@ from mesh_core.engine.backoff import Backoff
 from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.resilience import apply_resiliently, fault_of
-from mesh_core.engine.transaction import Applied, Applier
+from mesh_core.engine.transaction import FEW, Applied, Applier
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import versions
 from mesh_core.store.connections import connect
@@ -72,12 +72,19 @@ class Session:
             self._connection.close()
 
     def begin(self, batches: Sequence[Batch], ahead: Folding | None) -> None:
-        """Write batches in the background; `finish` tells what came of it, before others are begun.
+        """Write batches, in the background if they are large; `finish` tells what came of it, before others are begun.
 
         `ahead` has what was folded of them already.
         """
         assert self._written is None, "what was begun before is not finished"
-        self._written = self._thread.submit(_write, self.applier, batches, ahead)
+        if sum(map(len, batches)) > FEW:
+            self._written = self._thread.submit(_write, self.applier, batches, ahead)
+            return
+        self._written = Future()
+        try:
+            self._written.set_result(_write(self.applier, batches, ahead))
+        except Exception as error:
+            self._written.set_exception(error)
 
     def finish(self) -> Applied | None:
         """Wait for what was begun, if anything; what it did. Raises what `apply_resiliently` raises."""

@@ -12,7 +12,7 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +29,12 @@ from mesh_core.engine.routing import BUILT_IN, Router, routers
 from mesh_core.engine.rows import foreign_partition
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.event import Contract
-from mesh_core.store import checkpoints, fan_out, held, lookups, versions
+from mesh_core.store import checkpoints, fan_out, held, lookups
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
 from mesh_core.store.entity_writes import EntityVersion, Shape
 from mesh_core.store.errors import Fenced
 from mesh_core.store.held import Held, Place
-from mesh_core.store.lookups import Decision
+from mesh_core.store.lookups import Decision, News
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
 
@@ -116,16 +116,15 @@ class Applier:
         # A build honours a decision where it meets the record; what is held live is not its to release.
         decision = decision_among(batches, self.router) if self.build == LIVE else None
         targets = {decision.letter[0]} if decision else set()
-        partitions = {*(batch.partition for batch in batches), *targets}
-        lock = checkpoints.asked_lock(self.connection, partitions, self.build)
-        generation = versions.asked_generation(self.connection)
-        asked = self.asked_known(batches, partitions)
-        locked = lock()
+        ranges = {**dict.fromkeys(targets, (0, 0)), **_ranges(batches)}
+        lock = checkpoints.asked_lock(self.connection, list(ranges), self.build)
+        asked = lookups.asked_news(self.connection, ranges, list(self.plan.entities))
+        locked, news = lock(), asked()
         self._check_owner(batches, locked)
-        if self.build == LIVE and generation() != self.plan.generation:
+        if self.build == LIVE and news.generation != self.plan.generation:
             raise PlanChanged
         with stage("fold"):
-            known = asked(locked, refused)
+            known = self.known(locked, batches, refused, news)
             folding = self.fold(cursor, batches, decision, known, locked, ahead)
         self.write(cursor, folding)
         advances = {batch.partition: self._advance(batch, folding.counts) for batch in batches}
@@ -153,27 +152,31 @@ class Applier:
                     remedy="Another projector goes on with it; this one must let go.",
                 )
 
-    def asked_known(
-        self, batches: Sequence[Batch], partitions: Collection[TopicPartition]
-    ) -> Callable[[Mapping[TopicPartition, Checkpoint], Refused], Known]:
-        """Ask what is held and decided of these; their checkpoints must be locked, and are told with what is refused."""
-        holding = held.asked_held(self.connection, partitions, list(self.plan.entities))
-        deciding = self.asked_decisions(batches)
+    def known(
+        self,
+        locked: Mapping[TopicPartition, Checkpoint],
+        batches: Sequence[Batch] = (),
+        refused: Refused | None = None,
+        news: News | None = None,
+    ) -> Known:
+        """What is held of partitions whose checkpoints are locked, and decided of batches of theirs.
 
-        def answer(locked: Mapping[TopicPartition, Checkpoint], refused: Refused) -> Known:
-            topic_ids = {partition.topic: row.topic_id for partition, row in locked.items()}
-            return Known(holding(), topic_ids, deciding(), {}, {}, refused)
+        `news` say whether anything is, as they do after the lock.
+        """
+        return Known(
+            held.load(self.connection, list(locked), list(self.plan.entities))
+            if news is None or news.held
+            else Held(()),
+            {partition.topic: row.topic_id for partition, row in locked.items()},
+            self.decisions(batches) if news is None or news.decided else {},
+            {},
+            {},
+            refused or {},
+        )
 
-        return answer
-
-    def known(self, locked: Mapping[TopicPartition, Checkpoint]) -> Known:
-        """What is held of partitions whose checkpoints are locked."""
-        return self.asked_known([], locked)(locked, {})
-
-    def asked_decisions(self, batches: Sequence[Batch]) -> Callable[[], dict[Place, list[Decision]]]:
-        """Ask for decisions on records of these batches."""
-        ranges = {batch.partition: (batch.chunk.start, batch.chunk.next_offset) for batch in batches}
-        return lookups.asked_decisions(self.connection, ranges, self.build)
+    def decisions(self, batches: Sequence[Batch]) -> dict[Place, list[Decision]]:
+        """Decisions on records of these batches."""
+        return lookups.decisions_within(self.connection, _ranges(batches), self.build)
 
     @staticmethod
     def take(
@@ -321,6 +324,10 @@ def transaction(
         if not connection.broken:
             connection.rollback()  # forgets what is prepared, too: that may have been skipped with the rest of a pipeline
         raise
+
+
+def _ranges(batches: Sequence[Batch]) -> dict[TopicPartition, tuple[int, int]]:
+    return {batch.partition: (batch.chunk.start, batch.chunk.next_offset) for batch in batches}
 
 
 def _group(router: Router, batch: Batch, known: Known) -> Group:

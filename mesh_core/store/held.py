@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
@@ -184,17 +184,17 @@ class Held:
             )
 
 
-def asked_held(
+def load(
     connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], versions: Collection[int]
-) -> Callable[[], Held]:
-    """Ask who is held in these partitions, of these versions. The checkpoints must be locked."""
+) -> Held:
+    """Who is held in these partitions, of these versions. The checkpoints must be locked."""
     wanted = sorted(partitions)
     cursor = connection.execute(
         'SELECT DISTINCT topic, "partition", record_key, version_id FROM mesh.held_events '
         'WHERE (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND version_id = ANY(%s)',
         ([p.topic for p in wanted], [p.partition for p in wanted], list(versions)),
     )
-    return lambda: Held((TopicPartition(t, p), key, version) for t, p, key, version in cursor.fetchall())
+    return Held((TopicPartition(t, p), key, version) for t, p, key, version in cursor.fetchall())
 
 
 def chain(connection: psycopg.Connection[Any], line: Line) -> list[HeldRow]:

@@ -158,10 +158,57 @@ def write_decision(cursor: psycopg.Cursor[Any], decision: Decision) -> None:
     )
 
 
-def asked_decisions(
-    connection: psycopg.Connection[Any], ranges: Mapping[TopicPartition, tuple[int, int]], build: int
-) -> Callable[[], dict[Place, list[Decision]]]:
-    """Ask for decisions on records of these partitions, from the first offset to before the second, in their order.
+@dataclass(frozen=True, slots=True)
+class News:
+    """The generation of the catalog, and whether anything is held or decided of some records."""
+
+    generation: int
+    held: bool
+    decided: bool
+
+
+Ranges = Mapping[TopicPartition, tuple[int, int]]
+"""Records of partitions, from the first offset to before the second."""
+
+
+def asked_news(
+    connection: psycopg.Connection[Any], ranges: Ranges, versions: Collection[int]
+) -> Callable[[], News]:
+    """Ask what there may be to know of these records before they are folded; nearly always, nothing is held or decided.
+
+    Asked one by one, a transaction of one event took a tenth longer.
+    """
+    cursor = connection.execute(
+        "WITH r AS MATERIALIZED (SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[]) "
+        "AS r(topic, part, first, last)) SELECT (SELECT value FROM mesh.generation WHERE id = 1), "
+        'EXISTS (SELECT FROM r JOIN mesh.held_events h ON h.topic = r.topic AND h."partition" = r.part '
+        "WHERE h.version_id = ANY(%s)), "
+        'EXISTS (SELECT FROM r JOIN mesh.decisions d ON d.topic = r.topic AND d."partition" = r.part '
+        'AND d."offset" >= r.first AND d."offset" < r.last)',
+        (*_columns(ranges), list(versions)),
+    )
+
+    def answer() -> News:
+        row = cursor.fetchone()
+        assert row is not None
+        return News(*row)
+
+    return answer
+
+
+def _columns(ranges: Ranges) -> tuple[list[str], list[int], list[int], list[int]]:
+    return (
+        [partition.topic for partition in ranges],
+        [partition.partition for partition in ranges],
+        [first for first, _ in ranges.values()],
+        [end for _, end in ranges.values()],
+    )
+
+
+def decisions_within(
+    connection: psycopg.Connection[Any], ranges: Ranges, build: int
+) -> dict[Place, list[Decision]]:
+    """Decisions on these records, in their order.
 
     They count where they are of the topic that the checkpoints of `build` are of, not of one of the same name before it.
     """
@@ -172,23 +219,13 @@ def asked_decisions(
         'ON d.topic = r.topic AND d."partition" = r.part AND d."offset" >= r.first AND d."offset" < r.last '
         'JOIN mesh.checkpoints c ON c.build = %s AND (c.topic, c."partition", c.topic_id) = '
         '(d.topic, d."partition", d.topic_id) ORDER BY d.decided_offset',
-        (
-            [p.topic for p in ranges],
-            [p.partition for p in ranges],
-            [first for first, _ in ranges.values()],
-            [end for _, end in ranges.values()],
-            build,
-        ),
+        (*_columns(ranges), build),
     )
-
-    def answer() -> dict[Place, list[Decision]]:
-        found: dict[Place, list[Decision]] = {}
-        for row in cursor.fetchall():
-            decision = Decision(*row)
-            found.setdefault(decision.letter, []).append(decision)
-        return found
-
-    return answer
+    found: dict[Place, list[Decision]] = {}
+    for row in cursor.fetchall():
+        decision = Decision(*row)
+        found.setdefault(decision.letter, []).append(decision)
+    return found
 
 
 def decisions_on_held(connection: psycopg.Connection[Any], versions: Collection[int]) -> list[Decision]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -88,21 +88,11 @@ class Plan:
             yield from view.temporary_tables()
 
 
-def asked_generation(connection: psycopg.Connection[Any]) -> Callable[[], int]:
-    """Ask for the number that rises with every change of versions."""
-    cursor = connection.execute("SELECT value FROM mesh.generation WHERE id = 1")
-
-    def answer() -> int:
-        row = cursor.fetchone()
-        assert row is not None
-        return int(row[0])
-
-    return answer
-
-
 def generation(connection: psycopg.Connection[Any]) -> int:
     """A number that rises with every change of versions."""
-    return asked_generation(connection)()
+    row = connection.execute("SELECT value FROM mesh.generation WHERE id = 1").fetchone()
+    assert row is not None
+    return int(row[0])
 
 
 def is_known(cursor: psycopg.Cursor[Any], id_: int) -> bool:
