@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 import threading
 from typing import TYPE_CHECKING
@@ -30,6 +29,7 @@ def projector() -> None:
     import psycopg
 
     from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.engine.collecting import rarely_collected
     from mesh_core.engine.projector import Projector
     from mesh_core.errors import DependencyUnavailable
     from mesh_core.telemetry import configure_logging, get_logger
@@ -41,11 +41,9 @@ def projector() -> None:
     _on_signals(running, stopping)
     server = _serve(mesh, running)
     try:
-        # A batch is many small objects that live until its commit; collecting among them finds nothing.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 100)
-        if _kafka_answers(mesh, stopping):
-            running.run()
+        with rarely_collected():
+            if _kafka_answers(mesh, stopping):
+                running.run()
     except (DependencyUnavailable, psycopg.OperationalError) as error:
         # While it waits for a dependency, being stopped is how it ends.
         if not stopping.is_set():

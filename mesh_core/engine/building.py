@@ -20,6 +20,7 @@ from functools import cached_property
 import psycopg
 
 from mesh_core.engine.bulk import fill, finish
+from mesh_core.engine.collecting import rarely_collected
 from mesh_core.engine.errors import DeployRefused, EngineError
 from mesh_core.engine.reading import Reader, is_behind
 from mesh_core.engine.resilience import apply_resiliently, fault_of
@@ -228,7 +229,7 @@ def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> Non
     """
     if os.getpid() != parent:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    with connect(build.database_url, "mesh build") as connection:
+    with rarely_collected(), connect(build.database_url, "mesh build") as connection:
         try:
             build.read_history_of(
                 connection, claims(connection, build.id, wanted, 2 * build.processes), wanted
