@@ -356,23 +356,3 @@ def test_offsets_of_many_partitions_are_told_at_once(driver: Driver, topic: Topi
         begun = time.monotonic()
         assert consumer.beginning_offsets(partitions) == consumer.end_offsets(partitions)
         assert time.monotonic() - begun < 2.0
-
-
-def test_records_that_come_at_any_moment_do_not_wait_for_an_idle_partition(
-    consumer: Consumer, producer: Producer, topic: Topics
-) -> None:
-    """Answers that came between two polls are taken before more is asked for."""
-    busy = TopicPartition(topic(2), 0)
-    consumer.assign({busy: 0, TopicPartition(busy.topic, 1): 0})
-    late = 0
-    for number in range(150):
-        producer.send(busy.topic, b"key", b"%d" % number, partition=0)
-        producer.flush(10)
-        acknowledged = time.monotonic()
-        time.sleep(0.001 * (number % 5))  # the answer comes before, while, or after it is asked for
-        found: list[Chunk] = []
-        while not found:
-            found = consumer.poll(10, 1.0)
-        assert records(found) == [(busy, number, b"%d" % number)]
-        late += time.monotonic() - acknowledged > 0.04
-    assert late < 5
