@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -14,7 +13,7 @@ from mesh_core.contracts.limits import check_decimal, to_json_text
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.folds import Fold, Source
 from mesh_core.model.identifiers import MAX_KEY_BYTES, key_parts, key_text
-from mesh_core.model.types import ColumnType
+from mesh_core.model.types import ColumnType, constant_value
 from mesh_core.store.entity_writes import EntityVersion, Shape
 
 Key = tuple[Any, ...]
@@ -172,18 +171,9 @@ def _converter(kind: ColumnType) -> Callable[[Any], Any] | None:
 
 
 def _constant(source: Source, kind: ColumnType) -> Source:
-    """Constants are stored as JSON: Decimals, times and ids as text."""
-    if source.scope != "constant" or not isinstance(source.value, str):
+    if source.scope != "constant":
         return source
-    from datetime import datetime
-
-    parse: dict[str, Callable[[str], Any]] = {
-        "numeric": Decimal,
-        "uuid": UUID,
-        "date": date.fromisoformat,
-        "timestamptz": datetime.fromisoformat,
-    }
-    return Source("constant", parse.get(kind.kind, str)(source.value))
+    return Source("constant", constant_value(kind.kind, source.value))
 
 
 def _values(sources: Sequence[Source], types: Sequence[ColumnType]) -> Callable[[Any], Values]:

@@ -15,8 +15,8 @@ from mesh_core.telemetry import stage
 MAX_BYTES = 32 * 1024 * 1024
 POLL_RECORDS = 10_000
 GROWTH = 10
-FEW = 500
-"""A poll that finds fewer has all that there is."""
+CAUGHT_UP = (500, 256 * 1024)
+"""A poll that finds fewer records and bytes has come to the end: a fetch in the midst of a log is full of either."""
 AHEAD_SECONDS = 0.005
 """Longest that a poll waits while a batch is being written; what comes meanwhile goes into the next one."""
 
@@ -70,9 +70,9 @@ class Gatherer:
                 if not found:
                     raise
                 break  # the consumer has moved past what was found, so that comes first; the next poll raises again
-            fresh = sum(len(chunk.offsets) for chunk in chunks)
-            count += fresh
+            before = count, size
             for chunk in chunks:
+                count += len(chunk.offsets)
                 size += sum(len(value) for value in chunk.values if value is not None)
                 with stage("decode"):
                     batch = intake.batch(chunk)
@@ -85,7 +85,7 @@ class Gatherer:
                     found[chunk.partition] = batch
                 else:
                     known.extend(batch)
-            if fresh < FEW and not busy:
+            if not busy and count - before[0] < CAUGHT_UP[0] and size - before[1] < CAUGHT_UP[1]:
                 break
         full = count >= self.target or size >= MAX_BYTES
         self.target = min(self._largest, self.target * GROWTH) if full else max(self._smallest, count)

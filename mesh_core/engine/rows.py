@@ -9,6 +9,7 @@ from typing import Any
 
 from mesh_core.engine.compiled import Key, Values
 from mesh_core.model.identifiers import key_text
+from mesh_core.model.types import constant_value
 from mesh_core.store.entity_writes import EntityVersion, Shape
 from mesh_core.store.errors import ForeignPartition
 
@@ -35,7 +36,7 @@ class EntityRows:
         self._nested = self._record < len(version.model.key)
         self._by_record: dict[Key, set[Key]] = {}
         self._defaults = {
-            c.name: _default(c.default, c.type.kind) for c in version.model.columns if not c.key
+            c.name: constant_value(c.type.kind, c.default) for c in version.model.columns if not c.key
         }
         self._full = Shape("upsert", tuple((name, "set") for name in self._defaults))
 
@@ -109,7 +110,7 @@ class EntityRows:
         return found
 
     def staged(self, numbers: dict[Shape, int]) -> Iterator[list[Any]]:
-        """Rows to COPY, giving each shape met a number in `numbers`."""
+        """Rows to stage, giving each shape met a number in `numbers`."""
         columns = {column.name: n for n, column in enumerate(self.version.model.columns)}
         width = len(columns)
         key_width = len(self.version.model.key)
@@ -196,9 +197,3 @@ def _apply(op: str, held: Any, value: Any) -> Any:
             return max(held, value)
         case _:
             return min(held, value)
-
-
-def _default(value: Any, kind: str) -> Any:
-    if value is None:
-        return None
-    return Decimal(value) if kind == "numeric" else value

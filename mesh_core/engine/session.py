@@ -14,20 +14,22 @@ from mesh_core.engine.backoff import Backoff
 from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
 from mesh_core.engine.resilience import apply_resiliently, fault_of
-from mesh_core.engine.transaction import FEW, Applied, Applier
+from mesh_core.engine.transaction import PIPELINED, Applied, Applier
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import versions
 from mesh_core.store.connections import connect
 from mesh_core.store.errors import NotDeployed
 from mesh_core.telemetry import get_logger, metrics, process_span
 
+LOCK_TIMEOUT_MS = 20_000
+"""Who waits for a lock does not poll, and the group takes the partitions of whoever does not for a minute: try again."""
 log = get_logger(__name__)
 
 
 class Session:
     """Opens the connection and makes the plan, both anew when they are lost or out of date.
 
-    A batch is written by a thread of its own, while the next one is read. Only one uses the connection at a time:
+    A large batch is written by a thread of its own, while the next one is read. Only one uses the connection at a time:
     whoever asks for it waits until the batch is written.
 
     `fences` are looked at with every batch, so they may change. Setting `stopping` ends every wait.
@@ -57,6 +59,7 @@ class Session:
             try:
                 self.close()
                 self._connection = connect(self._url, "mesh projector")
+                self._connection.execute(f"SET lock_timeout = {LOCK_TIMEOUT_MS}")
                 self.renew_plan()
                 self.worked()
                 return
@@ -77,14 +80,15 @@ class Session:
         `ahead` has what was folded of them already.
         """
         assert self._written is None, "what was begun before is not finished"
-        if sum(map(len, batches)) > FEW:
+        if sum(map(len, batches)) > PIPELINED:
             self._written = self._thread.submit(_write, self.applier, batches, ahead)
             return
-        self._written = Future()
+        written: Future[Applied] = Future()
         try:
-            self._written.set_result(_write(self.applier, batches, ahead))
+            written.set_result(_write(self.applier, batches, ahead))
         except Exception as error:
-            self._written.set_exception(error)
+            written.set_exception(error)
+        self._written = written
 
     def finish(self) -> Applied | None:
         """Wait for what was begun, if anything; what it did. Raises what `apply_resiliently` raises."""

@@ -2,7 +2,7 @@
 
 1. Checkpoints FOR UPDATE in (topic, partition) order: the barrier. Offset and fence must be what we hold.
 2. Versions, held keys, decisions and look-ups, read after the lock in fresh statements.
-3. Fold. Entity rows: COPY to staging, one statement a patch shape.
+3. Fold. Entity rows: staged, then one statement a patch shape.
 4. View locks by version id; then affected roots, and their rows, or the fan-out queue where these are many.
 5. Held events, event index, sequences, decisions; checkpoints; NOTIFY; commit.
 
@@ -38,7 +38,7 @@ from mesh_core.store.lookups import Decision, News
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
 
-FEW = 200
+PIPELINED = 200
 """Records that are applied with as few waits for Postgres as there can be: one takes half as long. More are copied faster."""
 
 
@@ -107,7 +107,7 @@ class Applier:
         """
         if not self._prepared:
             self.prepare()
-        with transaction(self.connection, pipelined=sum(map(len, batches)) <= FEW) as cursor:
+        with transaction(self.connection, pipelined=sum(map(len, batches)) <= PIPELINED) as cursor:
             return self._apply(cursor, batches, refused or {}, ahead)
 
     def _apply(
@@ -117,9 +117,9 @@ class Applier:
         decision = decision_among(batches, self.router) if self.build == LIVE else None
         targets = {decision.letter[0]} if decision else set()
         ranges = {**dict.fromkeys(targets, (0, 0)), **_ranges(batches)}
-        lock = checkpoints.asked_lock(self.connection, list(ranges), self.build)
-        asked = lookups.asked_news(self.connection, ranges, list(self.plan.entities))
-        locked, news = lock(), asked()
+        locking = checkpoints.asked_lock(self.connection, list(ranges), self.build)
+        asking = lookups.asked_news(self.connection, ranges, list(self.plan.entities))
+        locked, news = locking(), asking()
         self._check_owner(batches, locked)
         if self.build == LIVE and news.generation != self.plan.generation:
             raise PlanChanged
@@ -161,18 +161,15 @@ class Applier:
     ) -> Known:
         """What is held of partitions whose checkpoints are locked, and decided of batches of theirs.
 
-        `news` say whether anything is, as they do after the lock.
+        `news`, asked for after the lock, say whether anything is.
         """
-        return Known(
-            held.load(self.connection, list(locked), list(self.plan.entities))
-            if news is None or news.held
-            else Held(()),
-            {partition.topic: row.topic_id for partition, row in locked.items()},
-            self.decisions(batches) if news is None or news.decided else {},
-            {},
-            {},
-            refused or {},
-        )
+        holding, decisions = Held(()), dict[Place, list[Decision]]()
+        if news is None or news.held:
+            holding = held.load(self.connection, list(locked), list(self.plan.entities))
+        if news is None or news.decided:
+            decisions = self.decisions(batches)
+        topic_ids = {partition.topic: row.topic_id for partition, row in locked.items()}
+        return Known(holding, topic_ids, decisions, {}, {}, refused or {})
 
     def decisions(self, batches: Sequence[Batch]) -> dict[Place, list[Decision]]:
         """Decisions on records of these batches."""
@@ -309,7 +306,9 @@ def transaction(
 ) -> Iterator[psycopg.Cursor[Any]]:
     """BEGIN, and COMMIT as a stage of its own; ROLLBACK if anything is raised.
 
-    Where it is `pipelined`, only answers are waited for; so there is no COPY, and `rows_written` tells what was written.
+    Where it is `pipelined`, only answers are waited for. So there is no COPY; what is asked needs a cursor of its own
+    (`connection.execute`), for on a shared one the answer before it may come late; and `rows_written` tells what was
+    written.
     """
     try:
         with ExitStack() as pipeline, connection.cursor() as cursor:

@@ -17,7 +17,7 @@ from mesh_core.model.folds import (
     Source,
     source_of,
 )
-from mesh_core.model.types import NUMBERS, ColumnType, FieldType
+from mesh_core.model.types import NUMBERS, ColumnType, FieldType, constant_value
 
 if TYPE_CHECKING:
     from mesh_core.model.entity import EntityColumn
@@ -188,6 +188,10 @@ def _check_type(
             kind, nullable = kinds[type(source.value)], source.value is None
             if kind == "text" and column.kind in ("numeric", "date", "timestamptz", "uuid"):
                 kind = column.kind
+                try:
+                    constant_value(kind, source.value)
+                except ValueError as error:
+                    raise DeclarationError(f"{here}: {error}.") from None
         case "envelope":
             kind, nullable = ENVELOPE_FIELDS[source.value], source.value == "workflowid"
         case scope:

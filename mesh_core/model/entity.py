@@ -15,7 +15,14 @@ from mesh_core.model.event import topic_of
 from mesh_core.model.expressions import ColumnRef, KeyRef
 from mesh_core.model.folds import Fold, FoldDeclaration
 from mesh_core.model.identifiers import name_problem, snake_case
-from mesh_core.model.types import KEY_KINDS, ColumnType, UnsupportedType, field_type
+from mesh_core.model.types import (
+    KEY_KINDS,
+    ColumnType,
+    UnsupportedType,
+    constant_text,
+    constant_value,
+    field_type,
+)
 
 E = TypeVar("E", bound="Entity")
 T = TypeVar("T")
@@ -231,11 +238,13 @@ def _columns(cls: type[Entity]) -> typing.Iterator[EntityColumn]:
             raise DeclarationError(f"{where}: precision is for Decimal columns.")
         if origin is Key and (kind.column_kind not in KEY_KINDS or kind.nullable):
             raise DeclarationError(f"{where}: a key is an int, str, UUID or date, and never None.")
-        default = (
-            str(options.default)
-            if kind.kind == "numeric" and options.default is not None
-            else options.default
-        )
+        default = constant_text(options.default)
+        if kind.kind == "numeric" and default is not None:
+            default = str(default)
+        try:
+            constant_value(kind.column_kind, default)
+        except ValueError as error:
+            raise DeclarationError(f"{where}: {error}.") from None
         yield EntityColumn(
             name,
             ColumnType(kind.column_kind, kind.nullable, options.precision, options.scale),

@@ -41,6 +41,37 @@ NUMBERS: frozenset[ColumnKind] = frozenset({"int", "numeric", "float"})
 CONSTRAINTS = ("ge", "gt", "le", "lt", "min_length", "max_length", "pattern")
 
 
+def constant_value(kind: ColumnKind, value: Any) -> Any:
+    """What a declared constant is in a column of `kind`: as plain JSON, Decimals, times and ids are text.
+
+    Raises ValueError where it is none.
+    """
+    if not isinstance(value, str):
+        return float(value) if kind == "float" and value is not None else value
+    match kind:
+        case "numeric":
+            try:
+                return Decimal(value)
+            except ArithmeticError:
+                raise ValueError(f"{value!r} is not a number") from None
+        case "uuid":
+            return UUID(value)
+        case "date":
+            return date.fromisoformat(value)
+        case "timestamptz":
+            if (time := datetime.fromisoformat(value)).tzinfo is None:
+                raise ValueError(f"{value!r} does not say its zone, such as +00:00")
+            return time
+    return value
+
+
+def constant_text(value: Any) -> Any:
+    """A declared constant as plain JSON."""
+    if isinstance(value, date):  # a datetime is one, too
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal | UUID) else value
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnType:
     """What a column holds. `precision` and `scale` are digits in all and after the point, numerics only."""

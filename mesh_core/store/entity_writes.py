@@ -1,4 +1,4 @@
-"""Set-based writes of one entity version: COPY to staging, then one statement per patch shape."""
+"""Set-based writes of one entity version: rows are staged, then there is one statement per patch shape."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class EntityVersion:
 
     def foreign(self, cursor: psycopg.Cursor[Any]) -> tuple[tuple[Any, ...], int, int]:
         """A staged key that another partition owns: (key, our partition, the owner)."""
-        row = cursor.execute(
+        row = cursor.connection.execute(
             f"SELECT {columns_sql(self.model.key, 't')}, s._partition, t._partition FROM {self.staging} s "
             f"JOIN {physical(self.relation)} t ON {self._match('t', 's', self.model.key)} "
             "WHERE t._partition <> s._partition LIMIT 1"
@@ -140,13 +140,13 @@ class EntityVersion:
         rows = ([*record_key, partition] for record_key, partition in record_keys.items())
         self.scratch.put(cursor, self.cleared, types, rows)
         matching = f"{physical(self.relation)} t {{}} {self.cleared} c {{}} {self._match('t', 'c', self.model.record_key)}"
-        stranger = cursor.execute(
+        stranger = cursor.connection.execute(
             f"SELECT {columns_sql(self.model.key, 't')}, c._partition, t._partition "
             f"FROM {matching.format('JOIN', 'ON')} AND t._partition <> c._partition LIMIT 1"
         ).fetchone()
         if stranger is not None:
             return tuple(stranger[:-2]), stranger[-2], stranger[-1]
-        cursor.execute(
+        deleting = cursor.connection.execute(
             self._recorded(
                 f"DELETE FROM {matching.format('USING', 'WHERE')} AND NOT EXISTS "
                 f"(SELECT FROM {self.staging} s WHERE {self._match('s', 't', self.model.key)} "
@@ -154,7 +154,7 @@ class EntityVersion:
             )
         )
         if self.nodes:
-            self.scratch.note(self.touched, rows_written(cursor))
+            self.scratch.note(self.touched, rows_written(deleting))
         return None
 
     def _statement(self, shape: Shape) -> str:

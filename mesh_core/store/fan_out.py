@@ -82,11 +82,14 @@ class FanOut:
         put. The view's lock must be held.
         """
         names, key = columns_sql(node.start), self.model.key
-        row = cursor.execute(f"SELECT count(*) FROM (SELECT DISTINCT * FROM ({starts}) AS s) AS s").fetchone()
+        connection = cursor.connection
+        row = connection.execute(
+            f"SELECT count(*) FROM (SELECT DISTINCT * FROM ({starts}) AS s) AS s"
+        ).fetchone()
         share = limit // row[0] if row and row[0] else limit
         ways = self._walks(node)
         known = " AND ".join(f"k.{quote(name)} = near.{quote(name)}" for name in key)
-        cursor.execute(
+        putting = connection.execute(
             f"WITH starts AS MATERIALIZED (SELECT DISTINCT * FROM ({starts}) AS s), "
             f"counted AS MATERIALIZED (SELECT s.*, {self._count(ways, share)} AS _reached FROM starts s), "
             f"queued AS ({self._note(node, f'SELECT {names} FROM counted WHERE _reached > {share}')}) "
@@ -94,7 +97,7 @@ class FanOut:
             f"CROSS JOIN LATERAL ({ways[-1]} LIMIT {share + 1}) AS near WHERE s._reached <= {share} "
             f"AND NOT EXISTS (SELECT FROM {into} k WHERE {known}) ON CONFLICT DO NOTHING"
         )
-        return rows_written(cursor)
+        return rows_written(putting)
 
     def within(self, node: Node, starts: str, limit: int) -> tuple[str, str]:
         """SELECT of the roots that `starts` reach, up to one more than `limit`, and whether the way there is too long.

@@ -26,23 +26,23 @@ def present_keys(
     types = [version.model.column(name).type.sql for name in names]
     arrays = ", ".join(f"%s::{kind}[]" for kind in types)
     match = " AND ".join(f"t.{quote(name)} = k.{quote(name)}" for name in names)
-    cursor.execute(
+    found = cursor.connection.execute(
         f"SELECT DISTINCT {columns_sql(names, 't')}, t._partition FROM unnest({arrays}) AS k({columns_sql(names)}) "
         f"JOIN {physical(version.relation)} t ON {match}",
         [list(column) for column in zip(*keys, strict=True)],
     )
-    return {tuple(row[:-1]): row[-1] for row in cursor.fetchall()}
+    return {tuple(row[:-1]): row[-1] for row in found.fetchall()}
 
 
 def last_sequences(
     cursor: psycopg.Cursor[Any], versions: Collection[int], record_keys: Collection[str]
 ) -> dict[tuple[int, str], int]:
     """The last sequence applied, by (version id, record key)."""
-    cursor.execute(
+    found = cursor.connection.execute(
         "SELECT version_id, record_key, sequence FROM mesh.sequences WHERE version_id = ANY(%s) AND record_key = ANY(%s)",
         (list(versions), list(record_keys)),
     )
-    return {(version, key): sequence for version, key, sequence in cursor.fetchall()}
+    return {(version, key): sequence for version, key, sequence in found.fetchall()}
 
 
 def write_sequences(cursor: psycopg.Cursor[Any], sequences: Mapping[tuple[int, str], int]) -> None:
@@ -66,13 +66,13 @@ def recent_ids(
 ) -> RecentIds:
     """Where these event ids were applied before, within the windows that are kept."""
     wanted = sorted(partitions)
-    cursor.execute(
+    found = cursor.connection.execute(
         'SELECT version_id, topic, "partition", event_id, "offset" FROM mesh.recent_ids WHERE version_id = ANY(%s) '
         'AND (topic, "partition") IN (SELECT * FROM unnest(%s::text[], %s::int[])) AND event_id = ANY(%s)',
         (list(versions), [p.topic for p in wanted], [p.partition for p in wanted], list(ids)),
     )
     return {
-        (version, TopicPartition(t, p), event): offset for version, t, p, event, offset in cursor.fetchall()
+        (version, TopicPartition(t, p), event): offset for version, t, p, event, offset in found.fetchall()
     }
 
 
@@ -181,8 +181,9 @@ def asked_news(
     cursor = connection.execute(
         "WITH r AS MATERIALIZED (SELECT * FROM unnest(%s::text[], %s::int[], %s::bigint[], %s::bigint[]) "
         "AS r(topic, part, first, last)) SELECT (SELECT value FROM mesh.generation WHERE id = 1), "
-        'EXISTS (SELECT FROM r JOIN mesh.held_events h ON h.topic = r.topic AND h."partition" = r.part '
-        "WHERE h.version_id = ANY(%s)), "
+        # In the order of the index: Postgres takes it for likely that there is one, and would read the whole table.
+        'EXISTS (SELECT FROM r, LATERAL (SELECT FROM mesh.held_events h WHERE h.topic = r.topic AND h."partition" = r.part '
+        'AND h.version_id = ANY(%s) ORDER BY h.topic, h."partition", h."offset" LIMIT 1) AS x), '
         'EXISTS (SELECT FROM r JOIN mesh.decisions d ON d.topic = r.topic AND d."partition" = r.part '
         'AND d."offset" >= r.first AND d."offset" < r.last)',
         (*_columns(ranges), list(versions)),

@@ -18,11 +18,11 @@ from mesh_core.store.connections import in_pipeline
 DEAD = 500
 """Rows that are deleted one by one from a table, which is quick; then it is truncated, or reading it would take longer."""
 _ALIKE: Mapping[str, Callable[[Any], Any]] = {"numeric": Decimal, "float8": float}
-"""The members of an array must be of one Python type."""
+"""An array is sent as the type of one of its members, so all must be of one."""
 
 
 class Scratch:
-    """Which temporary tables have rows. A rollback empties them as well, and then there is nothing to delete."""
+    """Which temporary tables have rows, or had some before a rollback: then there is nothing to delete."""
 
     def __init__(self) -> None:
         self._rows: Counter[str] = Counter()

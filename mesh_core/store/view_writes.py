@@ -12,6 +12,7 @@ import psycopg
 from mesh_core.model.view import ViewModel
 from mesh_core.store import scratch
 from mesh_core.store.affected import Node, affected_select, is_wide, nodes, starts_select
+from mesh_core.store.connections import rows_written
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.fan_out import FanOut, Listed
 from mesh_core.store.scratch import Scratch
@@ -114,7 +115,7 @@ class ViewVersion:
             f"RETURNING {names}) INSERT INTO {self.keys} ({names}) SELECT {names} FROM taken",
             (limit,),
         )
-        taken = cursor.rowcount
+        taken = rows_written(cursor)
         self.scratch.note(self.keys, taken)
         self._recompute(cursor, taken, roots_gone=True)
         return taken
@@ -144,7 +145,7 @@ class ViewVersion:
             reached += f"reached{n} AS MATERIALIZED ({reaching}), "
             sources.append(f"SELECT * FROM reached{n} WHERE (SELECT count(*) FROM reached{n}) <= {limit}")
             counts.append(f"{far} OR (SELECT count(*) FROM reached{n}) > {limit}")
-        row = cursor.execute(
+        row = cursor.connection.execute(
             f"WITH {reached}put AS (INSERT INTO {into} ({columns_sql(self.model.key)}) "
             f"SELECT DISTINCT * FROM ({' UNION ALL '.join(sources)}) AS affected ON CONFLICT DO NOTHING RETURNING 1) "
             f"SELECT {', '.join(['(SELECT count(*) FROM put)', *counts])}"

@@ -88,6 +88,8 @@ def configure_logging(settings: LogSettings) -> None:
     root.setLevel(level)
     for name in _CHATTY:
         logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    # It warns of every statement that was skipped after one that failed, which is raised anyway.
+    logging.getLogger("psycopg").setLevel(max(level, logging.ERROR))
 
 
 @contextmanager

@@ -114,8 +114,9 @@ REQUEST_SECONDS = Histogram(
 )
 
 Stage = Literal["poll", "decode", "fold", "copy", "entities", "views", "commit", "drain"]
-"""The steps of a batch: wait for records, read envelopes, fold per key, COPY to staging, write entity rows,
-refresh view rows, commit; and a chunk of the fan-out queue, between batches."""
+"""The steps of a batch: wait for records, read envelopes, fold per key, stage rows, write entity rows, refresh view
+rows, commit; and a chunk of the fan-out queue, between batches. Of a small batch, what Postgres does is in the step that
+waits for it: views, or commit."""
 
 _STAGES = {name: STAGE_SECONDS.labels(name) for name in get_args(Stage)}
 

@@ -105,3 +105,10 @@ def test_the_target_grows_with_the_lag_and_falls_back_after() -> None:
         assert gatherer.target == expected
     gather(gatherer, polls([chunk(0, 3)]))
     assert gatherer.target == 10
+
+
+def test_few_records_that_are_large_are_no_sign_of_the_end() -> None:
+    large, more = chunk(0, 3), chunk(3, 6)
+    large.values[:] = [b"x" * 100_000] * 3
+    (found,) = gather(Gatherer(500, 20_000), polls([large], [more], [chunk(6, 9)]))
+    assert len(found) == 6

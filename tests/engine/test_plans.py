@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 import psycopg
 import pytest
 
+from mesh_core.log import TopicPartition
 from mesh_core.settings import Settings
+from mesh_core.store import lookups
 from mesh_core.store.affected import affected_select
 from mesh_core.store.tables import quote
 from mesh_core.store.versions import Plan, live_plan
@@ -124,6 +126,41 @@ def test_refreshing_few_keys_scans_no_large_table(large: tuple[psycopg.Connectio
     assert not bad, "\n\n".join(bad)
 
 
+@pytest.mark.timeout(120)
+def test_whether_anything_is_held_is_known_without_reading_all_that_is(settings: Settings) -> None:
+    mesh = Mesh(settings, CATALOG)
+    mesh.deploy(partitions=1)
+    with psycopg.connect(mesh.database_url, autocommit=True) as connection:
+        connection.execute(
+            'INSERT INTO mesh.held_events (topic, "partition", "offset", version_id, topic_id, status, record_key, reason, '
+            "detail, headers, timestamp, attempts, otherwise, counted) SELECT 'old.events', 0, n, 1, 'x', 'dead', n::text, "
+            "'bad_json', '', '[]', 0, 0, 'applied', 'dead_lettered' FROM generate_series(1, 20000) n"
+        )
+        connection.execute("ANALYZE mesh.held_events")
+        ranges = {TopicPartition("crm.events", 0): (0, 5), TopicPartition("sales.events", 0): (3, 9)}
+        told = Telling(connection)
+        news = lookups.asked_news(cast(psycopg.Connection[Any], told), ranges, [1, 2, 3])()
+        assert (news.held, news.decided) == (False, False)
+        assert "Seq Scan on held_events" not in told.plan, told.plan
+        ranges[TopicPartition("old.events", 0)] = (0, 0)
+        assert lookups.asked_news(connection, ranges, [1, 2, 3])().held
+        assert not lookups.asked_news(connection, ranges, [2, 3])().held
+    mesh.close()
+
+
+class Telling:
+    """A connection that also keeps the plan of what it runs."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+        self.plan = ""
+
+    def execute(self, statement: str, values: Sequence[Any]) -> psycopg.Cursor[Any]:
+        rows = self._connection.execute("EXPLAIN " + statement, values).fetchall()
+        self.plan = "\n".join(line for (line,) in rows)
+        return self._connection.execute(statement, values)
+
+
 LIMIT = 50
 
 
@@ -140,8 +177,8 @@ class Explaining:
         return self._cursor.rowcount
 
     @property
-    def connection(self) -> psycopg.Connection[Any]:
-        return self._cursor.connection
+    def connection(self) -> Explaining:
+        return self
 
     def execute(self, statement: str) -> psycopg.Cursor[Any]:
         with self._cursor.connection.transaction(force_rollback=True):

@@ -85,3 +85,24 @@ def test_sigterm_ends_it_cleanly_within_a_second(mesh: Mesh) -> None:
     assert process.wait(10) == 0
     assert time.monotonic() - begun < 2, "a second for what it does, and some for Python to end"
     mesh.assert_sound()
+
+
+def test_a_postgres_that_tells_of_every_statement_disturbs_nothing(mesh: Mesh) -> None:
+    """What it tells comes between answers, and brings these forth before they are asked for."""
+    with psycopg.connect(mesh.database_url, autocommit=True) as connection:
+        for setting in ("client_min_messages = log", "log_min_duration_statement = 0"):
+            connection.execute(f'ALTER DATABASE "{connection.info.dbname}" SET {setting}')
+    with mesh.projecting():
+        for number in range(12):  # in a transaction each, until statements are prepared
+            mesh.publish(
+                order(number, "A", Item(product_id=7, quantity=3, unit_price=Decimal("5.50"))), number
+            )
+            mesh.publisher.flush()
+            wait_for(
+                lambda number=number: (
+                    mesh.query("SELECT count(*) FROM read.order_overview") == [(number + 1,)]
+                ),  # type: ignore[misc]
+                10,
+                "the order",
+            )
+    mesh.assert_sound()

@@ -29,7 +29,9 @@ def test_an_answer_that_comes_between_looking_and_asking_is_taken_first(
             producer.send(busy.topic, b"key", b"%d" % number, partition=0).result(10)
             wait_for(lambda: fetcher._completed_fetches, 10, "an answer")
             looks = iter([({}, False)])  # as if it had come just after this
-            monkeypatch.setattr(fetcher, "fetched_records", lambda *a, **k: next(looks, None) or look(*a, **k))
+            monkeypatch.setattr(
+                fetcher, "fetched_records", lambda *a, looks=looks, **k: next(looks, None) or look(*a, **k)
+            )
             began = time.monotonic()
             (found,) = consumer.poll(10, 1.0)
             assert (found.offsets, time.monotonic() - began < 0.04) == ([number], True)

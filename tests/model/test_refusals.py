@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -184,6 +184,18 @@ ENTITIES: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: entity(upsert(Placed, e=max_(Placed.extra)), **ID, e=Col[dict[str, Any] | None]),
         "column e: max does not work on json",
+    ),
+    (
+        lambda: entity(upsert(Placed, at="2020-01-01T00:00:00"), **ID, at=Col[datetime]),
+        "column at: '2020-01-01T00:00:00' does not say its zone, such as +00:00",
+    ),
+    (
+        lambda: entity(upsert(Placed), **ID, at=(Col[datetime], column(default=datetime(2020, 1, 1)))),
+        "Thing.at: '2020-01-01T00:00:00' does not say its zone, such as +00:00",
+    ),
+    (
+        lambda: entity(upsert(Placed, n="seven"), **ID, n=Col[Decimal]),
+        "column n: 'seven' is not a number",
     ),
     (
         lambda: entity(upsert(Placed, n=max_(Placed.order_id)), **ID, n=(Col[int], column(default=5))),
