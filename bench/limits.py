@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from bench.results import Result, floor_of
+from bench.results import TWO, Result, floor_of
 
-LEAST = {"w1": 0.4}
+LEAST = {"w1": 0.7, "w2": 0.7}
 """The share of its floor, on the same driver and in the same run, that ours must reach."""
+OF_TWO = 0.6
+"""The share that a bulk build must reach of the straight script in two processes."""
+TIMES_A_TOOL = 2.0
+"""How many times as fast as the best streaming tool a bulk build must be."""
+LATEST = {"w3": ("p99", 1.5)}
+"""How many times as long as on its floor events may take to be seen."""
 LEVEL = 0.15
 """By how much a rate may fall as a history grows."""
 MEMORY = 400.0
@@ -17,7 +23,13 @@ MEMORY = 400.0
 def shortfalls(results: Sequence[Result]) -> list[str]:
     """What of ours is slower or larger than it may be, in words."""
     ours = [result for result in results if result.kind == "ours"]
-    return [*_too_slow(ours, results), *_not_level(ours), *_too_large(ours)]
+    return [
+        *_too_slow(ours, results),
+        *_too_slow_in_bulk(ours, results),
+        *_too_late(ours, results),
+        *_not_level(ours),
+        *_too_large(ours),
+    ]
 
 
 def _too_slow(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
@@ -26,6 +38,32 @@ def _too_slow(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str
         if floor and least and result.unit == "events/s" and result.value < least * floor.value:
             share = result.value / floor.value
             yield f"{result.workload}: {result.name} reaches {share:.2f} of its floor, less than {least}"
+
+
+def _too_slow_in_bulk(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
+    for result in ours:
+        if not (result.workload == "w2" and result.bulk):
+            continue
+        same = [r for r in results if r.workload == result.workload and r.unit == result.unit]
+        two = [r for r in same if r.kind == "floor" and TWO in r.name and r.driver == result.driver]
+        for floor in two:
+            if result.value < OF_TWO * floor.value:
+                share = result.value / floor.value
+                yield f"{result.workload}: {result.name} reaches {share:.2f} of {floor.name}, less than {OF_TWO}"
+        tools = [r for r in same if r.kind == "peer" and not r.driver]
+        for tool in tools if two else ():
+            if result.value < TIMES_A_TOOL * tool.value:
+                times = result.value / tool.value
+                yield f"{result.workload}: {result.name} is {times:.1f} times as fast as {tool.name}, less than {TIMES_A_TOOL:g}"
+
+
+def _too_late(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
+    for result in ours:
+        aspect, most = LATEST.get(result.workload, ("", 0.0))
+        floor = floor_of(result, results)
+        if aspect and floor and result.aspect == aspect and result.value > most * floor.value:
+            times = result.value / floor.value
+            yield f"{result.workload}: {result.name} takes {times:.2f} times as long as its floor, more than {most:g}"
 
 
 def _not_level(ours: Sequence[Result]) -> Iterator[str]:

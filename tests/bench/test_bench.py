@@ -164,12 +164,28 @@ def test_what_is_too_slow_too_large_or_slows_down_is_told() -> None:
     results = [
         Result.of("w1", "straight script kafka-python", "floor", "events/s", [100.0]),
         Result.of("w1", "incremental kafka-python", "ours", "events/s", [39.0]),
+        Result.of(
+            "w2", "straight script in two processes, bulk confluent-kafka", "floor", "events/s", [100.0]
+        ),
+        Result.of("w2", "bulk kafka-python", "ours", "events/s", [20.0]),
+        Result.of("w2", "bulk confluent-kafka", "ours", "events/s", [59.0]),
+        Result.of(
+            "w2", "hand-written, 100 events a transaction, confluent-kafka", "peer", "events/s", [50.0]
+        ),
+        Result.of("w2", "Pathway", "peer", "events/s", [30.0]),
+        Result.of("w3", "straight script kafka-python, p50", "floor", "ms", [1.0]),
+        Result.of("w3", "straight script kafka-python, p99", "floor", "ms", [2.0]),
+        Result.of("w3", "incremental kafka-python, p50", "ours", "ms", [2.0]),
+        Result.of("w3", "incremental kafka-python, p99", "ours", "ms", [3.2]),
         Result.of("w4", "bulk kafka-python, 1x", "ours", "events/s", [100.0]),
         Result.of("w4", "bulk kafka-python, 16x", "ours", "events/s", [84.0]),
         Result.of("w4", "bulk kafka-python, 16x memory", "ours", "MB", [401.0]),
     ]
     assert shortfalls(results) == [
-        "w1: incremental kafka-python reaches 0.39 of its floor, less than 0.4",
+        "w1: incremental kafka-python reaches 0.39 of its floor, less than 0.7",
+        "w2: bulk confluent-kafka reaches 0.59 of straight script in two processes, bulk confluent-kafka, less than 0.6",
+        "w2: bulk confluent-kafka is 2.0 times as fast as Pathway, less than 2",
+        "w3: incremental kafka-python, p99 takes 1.60 times as long as its floor, more than 1.5",
         "w4: bulk kafka-python, 16x reaches 0.84 of 1x, less than 0.85",
         "w4: bulk kafka-python, 16x memory takes 401 MB, more than 400",
     ]
