@@ -9,6 +9,12 @@ from bench.harness import Contender, Kind, run_module
 
 HAND_WRITTEN = "hand-written, 100 events a transaction,"
 
+FINAL = (
+    "(SELECT coalesce(sum(next_offset), 0) FROM mesh.checkpoints WHERE build = 0 "
+    "AND NOT EXISTS (SELECT FROM mesh.fan_out))"
+)
+"""Events that are in our tables for good: a view is not final before the fan-out queue is empty, and says so."""
+
 
 def script(
     name: str, module: str, driver: str, rows: str, kind: Kind = "floor", *arguments: str
@@ -36,7 +42,7 @@ def incremental(driver: str, catalog: str, relation: str, columns: str) -> Conte
         name=f"incremental {driver}",
         kind="ours",
         command=("-m", "bench.ours"),
-        progress="SELECT coalesce(sum(next_offset), 0) FROM mesh.checkpoints WHERE build = 0",
+        progress=f"SELECT {FINAL}",
         rows=f"SELECT {columns} FROM read.{relation}",
         prepare=deploy,
         environment=_environment(driver, catalog),
@@ -49,8 +55,7 @@ def bulk(driver: str, catalog: str, relation: str, columns: str) -> Contender:
         name=f"bulk {driver}",
         kind="ours",
         command=("-m", "bench.ours", "deploy"),
-        progress=f"SELECT CASE WHEN to_regclass('read.{relation}') IS NULL THEN 0 ELSE "
-        "(SELECT coalesce(sum(next_offset), 0) FROM mesh.checkpoints WHERE build = 0) END",
+        progress=f"SELECT CASE WHEN to_regclass('read.{relation}') IS NULL THEN 0 ELSE {FINAL} END",
         rows=f"SELECT {columns} FROM read.{relation}",
         prepare=lambda environment: run_module(environment, "mesh_core.cli", "migrate"),
         environment=_environment(driver, catalog),
