@@ -24,7 +24,7 @@ from mesh_core.engine.collecting import rarely_collected
 from mesh_core.engine.errors import DeployRefused, EngineError
 from mesh_core.engine.reading import Reader, is_behind
 from mesh_core.engine.resilience import apply_resiliently, fault_of
-from mesh_core.engine.transaction import Applier, transaction
+from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Driver
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
@@ -32,7 +32,7 @@ from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
 from mesh_core.store import checkpoints, lookups, versions
 from mesh_core.store.checkpoints import Advance, Counts
-from mesh_core.store.connections import connect
+from mesh_core.store.connections import connect, transaction
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.errors import ForeignPartition
 from mesh_core.store.heaps import Heap

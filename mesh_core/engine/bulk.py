@@ -19,12 +19,13 @@ from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.reading import Reader, is_behind
 from mesh_core.engine.routing import Router
 from mesh_core.engine.rows import EntityRows, foreign_partition
-from mesh_core.engine.transaction import Applier, transaction
+from mesh_core.engine.transaction import Applier
 from mesh_core.engine.verdicts import Verdict
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
 from mesh_core.store import checkpoints
 from mesh_core.store.checkpoints import Advance
+from mesh_core.store.connections import transaction
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.heaps import Asked, Heap, answer
 

@@ -15,8 +15,8 @@ from mesh_core.telemetry import stage
 MAX_BYTES = 32 * 1024 * 1024
 POLL_RECORDS = 10_000
 GROWTH = 10
-CAUGHT_UP = (500, 256 * 1024)
-"""A poll that finds fewer records and bytes has come to the end: a fetch in the midst of a log is full of either."""
+FEW_RECORDS, FEW_BYTES = 500, 256 * 1024
+"""A poll that finds less than both has come to the end: a fetch in the midst of a log is full of either."""
 AHEAD_SECONDS = 0.005
 """Longest that a poll waits while a batch is being written; what comes meanwhile goes into the next one."""
 
@@ -70,7 +70,7 @@ class Gatherer:
                 if not found:
                     raise
                 break  # the consumer has moved past what was found, so that comes first; the next poll raises again
-            before = count, size
+            count_before, size_before = count, size
             for chunk in chunks:
                 count += len(chunk.offsets)
                 size += sum(len(value) for value in chunk.values if value is not None)
@@ -85,7 +85,7 @@ class Gatherer:
                     found[chunk.partition] = batch
                 else:
                     known.extend(batch)
-            if not busy and count - before[0] < CAUGHT_UP[0] and size - before[1] < CAUGHT_UP[1]:
+            if not busy and count - count_before < FEW_RECORDS and size - size_before < FEW_BYTES:
                 break
         full = count >= self.target or size >= MAX_BYTES
         self.target = min(self._largest, self.target * GROWTH) if full else max(self._smallest, count)

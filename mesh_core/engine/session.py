@@ -86,7 +86,7 @@ class Session:
         written: Future[Applied] = Future()
         try:
             written.set_result(_write(self.applier, batches, ahead))
-        except Exception as error:
+        except Exception as error:  # `finish` raises it, as it does that of the thread
             written.set_exception(error)
         self._written = written
 
@@ -128,7 +128,7 @@ class Session:
             )
         self._applier = Applier(self._connection, plan, self._fences, fan_out_limit=self._fan_out_limit)
         with self._connection.transaction():
-            self._connection.execute("DISCARD TEMP")
+            self._connection.execute("DISCARD TEMP")  # nobody knows the tables of the plan before any more
             self._applier.prepare()
         log.info("plan", generation=plan.generation, entities=len(plan.entities), views=len(plan.views))
 

@@ -4,7 +4,7 @@
 2. Versions, held keys, decisions and look-ups, read after the lock in fresh statements.
 3. Fold. Entity rows: staged, then one statement a patch shape.
 4. View locks by version id; then affected roots, and their rows, or the fan-out queue where these are many.
-5. Held events, event index, sequences, decisions; checkpoints; NOTIFY; commit.
+5. Held events, event index, sequences, decisions; whether every row was ours to write; checkpoints; NOTIFY; commit.
 
 Every transaction takes its locks in this order, so none can deadlock with another.
 """
@@ -12,8 +12,7 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +30,7 @@ from mesh_core.log.position import TopicPartition
 from mesh_core.model.event import Contract
 from mesh_core.store import checkpoints, fan_out, held, lookups
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
+from mesh_core.store.connections import transaction
 from mesh_core.store.entity_writes import EntityVersion, Shape
 from mesh_core.store.errors import Fenced
 from mesh_core.store.held import Held, Place
@@ -48,6 +48,21 @@ class Applied:
 
     positions: Mapping[TopicPartition, int]
     counts: Mapping[TopicPartition, Counts]
+
+
+@dataclass(frozen=True)
+class _Write:
+    """How many rows of an entity version were staged, and how many of them were written."""
+
+    version: EntityVersion
+    staged: int
+    written: Callable[[], int]
+
+    def check(self, cursor: psycopg.Cursor[Any]) -> None:
+        """Raises ForeignPartition if another partition owns some of them."""
+        if self.written() != self.staged:
+            key, ours, theirs = self.version.foreign(cursor)
+            raise foreign_partition(self.version, key, theirs, ours)
 
 
 @dataclass
@@ -117,8 +132,8 @@ class Applier:
         decision = decision_among(batches, self.router) if self.build == LIVE else None
         targets = {decision.letter[0]} if decision else set()
         ranges = {**dict.fromkeys(targets, (0, 0)), **_ranges(batches)}
-        locking = checkpoints.asked_lock(self.connection, list(ranges), self.build)
-        asking = lookups.asked_news(self.connection, ranges, list(self.plan.entities))
+        locking = checkpoints.ask_lock(self.connection, list(ranges), self.build)
+        asking = lookups.ask_news(self.connection, ranges, list(self.plan.entities))
         locked, news = locking(), asking()
         self._check_owner(batches, locked)
         if self.build == LIVE and news.generation != self.plan.generation:
@@ -211,25 +226,23 @@ class Applier:
 
     def write(self, cursor: psycopg.Cursor[Any], folding: Folding) -> None:
         """Write all that was folded, but for the checkpoints."""
-        written, counts = self._write_entities(cursor, folding)
+        writes: list[_Write] = []
+        written = self._write_entities(cursor, folding, writes)
         with stage("views"):
             self._refresh_views(cursor, written)
         folding.known.held.write(cursor)
         self._write_rest(cursor, folding)
-        for version, staged, count in counts:
-            if count() != staged:
-                key, ours, theirs = version.foreign(cursor)
-                raise foreign_partition(version, key, theirs, ours)
+        for write in writes:
+            write.check(cursor)
 
     def _write_entities(
-        self, cursor: psycopg.Cursor[Any], folding: Folding
-    ) -> tuple[dict[int, bool], list[tuple[EntityVersion, int, Callable[[], int]]]]:
+        self, cursor: psycopg.Cursor[Any], folding: Folding, writes: list[_Write]
+    ) -> dict[int, bool]:
         """Of the entity versions that had anything written, by id: whether rows may have gone.
 
-        And how many rows were staged and how many were written, of those where it must be as many.
+        `writes` gets those that must have written all rows that were staged.
         """
         written: dict[int, bool] = {}
-        counts: list[tuple[EntityVersion, int, Callable[[], int]]] = []
         for id_, rows in sorted(folding.rows.items()):
             if not rows.rows and not rows.cleared:
                 continue
@@ -245,13 +258,13 @@ class Applier:
                 for shape, number in numbers.items():
                     count = version.write(self.connection, shape, number, expected[shape])
                     if shape.kind != "delete":
-                        counts.append((version, expected[shape], count))
-        return written, counts
+                        writes.append(_Write(version, expected[shape], count))
+        return written
 
     def _refresh_views(self, cursor: psycopg.Cursor[Any], written: Mapping[int, bool]) -> None:
         queued = {view.id for view in self.plan.queued}
         views = [
-            (view, view.asked_touched(self.connection, written))
+            (view, view.ask_touched(self.connection, written))
             for view in sorted((*self.plan.views, *self.plan.queued), key=lambda view: view.id)
             if any(source.id in written for source in view.sources.values())
         ]
@@ -298,31 +311,6 @@ class Applier:
         text = json.dumps(payload, separators=(",", ":"))
         # A listener re-reads the checkpoints anyway; too long a payload is left out.
         cursor.execute("SELECT pg_notify('mesh_positions', %s)", (text if len(text) < 7900 else "",))
-
-
-@contextmanager
-def transaction(
-    connection: psycopg.Connection[Any], *, pipelined: bool = False
-) -> Iterator[psycopg.Cursor[Any]]:
-    """BEGIN, and COMMIT as a stage of its own; ROLLBACK if anything is raised.
-
-    Where it is `pipelined`, only answers are waited for. So there is no COPY; what is asked needs a cursor of its own
-    (`connection.execute`), for on a shared one the answer before it may come late; and `rows_written` tells what was
-    written.
-    """
-    try:
-        with ExitStack() as pipeline, connection.cursor() as cursor:
-            if pipelined:
-                pipeline.enter_context(connection.pipeline())
-            cursor.execute("BEGIN")
-            yield cursor
-            with stage("commit"):
-                cursor.execute("COMMIT")
-                pipeline.close()  # which waits for all that was sent
-    except BaseException:
-        if not connection.broken:
-            connection.rollback()  # forgets what is prepared, too: that may have been skipped with the rest of a pipeline
-        raise
 
 
 def _ranges(batches: Sequence[Batch]) -> dict[TopicPartition, tuple[int, int]]:

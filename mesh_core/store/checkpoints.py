@@ -94,7 +94,7 @@ def read(
     return {found.partition: found for found in map(_checkpoint, rows)}
 
 
-def asked_lock(
+def ask_lock(
     connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
 ) -> Callable[[], dict[TopicPartition, Checkpoint]]:
     """Ask for the barrier: these rows FOR UPDATE in (topic, partition) order, held to the end of the transaction."""
@@ -111,7 +111,7 @@ def lock(
     connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], build: int = LIVE
 ) -> dict[TopicPartition, Checkpoint]:
     """The barrier: these rows FOR UPDATE in (topic, partition) order, held to the end of the transaction."""
-    return asked_lock(connection, partitions, build)()
+    return ask_lock(connection, partitions, build)()
 
 
 def lock_live(cursor: psycopg.Cursor[Any]) -> None:

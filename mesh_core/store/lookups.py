@@ -171,7 +171,7 @@ Ranges = Mapping[TopicPartition, tuple[int, int]]
 """Records of partitions, from the first offset to before the second."""
 
 
-def asked_news(
+def ask_news(
     connection: psycopg.Connection[Any], ranges: Ranges, versions: Collection[int]
 ) -> Callable[[], News]:
     """Ask what there may be to know of these records before they are folded; nearly always, nothing is held or decided.

@@ -75,7 +75,7 @@ class ViewVersion:
         row = cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", (LOCK_SPACE, self.id)).fetchone()
         return bool(row and row[0])
 
-    def asked_touched(
+    def ask_touched(
         self, connection: psycopg.Connection[Any], written: Collection[int]
     ) -> Callable[[], bool]:
         """Ask whether rows that the batch wrote to the entity versions `written` can change this view."""

@@ -14,10 +14,12 @@ from typing import Any
 import psycopg
 import pytest
 
+from mesh_core.engine import session
 from mesh_core.log import Chunk, TopicPartition
 from mesh_core.store import checkpoints
 from mesh_core.store.errors import Fenced
 from mesh_core.store.view_writes import LOCK_SPACE, ViewVersion
+from mesh_core.telemetry import metrics
 from tests.engine.domain import (
     CustomerSaved,
     Item,
@@ -301,3 +303,23 @@ def test_two_projectors_on_moves_and_renames_that_meet_in_one_view(mesh: Mesh) -
     for number in range(20):
         owner = "ABCD"[next(turn for turn in range(149, -1, -1) if turn % 20 == number) % 3]
         assert rows[number]["customer_name"] == mesh.rows("crm_customer")[owner]["name"]
+
+
+def test_a_lock_that_is_held_for_long_is_tried_for_again(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits in Postgres does not poll, and the group would take it for dead."""
+    monkeypatch.setattr(session, "LOCK_TIMEOUT_MS", 100)
+    tries = metrics.RETRIES.labels("postgres")._value
+    with psycopg.connect(mesh.database_url) as holder, mesh.projecting():
+        mesh.publish(CustomerSaved(customer_id="A", name="Ada"), "A")
+        mesh.wait_caught_up()
+        before = tries.get()
+        holder.execute("SELECT FROM mesh.checkpoints WHERE topic = 'crm.events' FOR UPDATE")
+        mesh.publish(CustomerSaved(customer_id="A", name="Eve"), "A")
+        mesh.publisher.flush()
+        wait_for(lambda: tries.get() > before, 10, "a second try")
+        assert mesh.rows("customer_overview")["A"]["name"] == "Ada"
+        holder.rollback()
+        mesh.wait_caught_up()
+    assert mesh.rows("customer_overview")["A"]["name"] == "Eve"
+    assert mesh.halted() == {}
+    mesh.assert_sound()

@@ -139,12 +139,12 @@ def test_whether_anything_is_held_is_known_without_reading_all_that_is(settings:
         connection.execute("ANALYZE mesh.held_events")
         ranges = {TopicPartition("crm.events", 0): (0, 5), TopicPartition("sales.events", 0): (3, 9)}
         told = Telling(connection)
-        news = lookups.asked_news(cast(psycopg.Connection[Any], told), ranges, [1, 2, 3])()
+        news = lookups.ask_news(cast(psycopg.Connection[Any], told), ranges, [1, 2, 3])()
         assert (news.held, news.decided) == (False, False)
         assert "Seq Scan on held_events" not in told.plan, told.plan
         ranges[TopicPartition("old.events", 0)] = (0, 0)
-        assert lookups.asked_news(connection, ranges, [1, 2, 3])().held
-        assert not lookups.asked_news(connection, ranges, [2, 3])().held
+        assert lookups.ask_news(connection, ranges, [1, 2, 3])().held
+        assert not lookups.ask_news(connection, ranges, [2, 3])().held
     mesh.close()
 
 

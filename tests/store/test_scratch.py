@@ -12,8 +12,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from mesh_core.engine.transaction import transaction
-from mesh_core.store.connections import connect, in_pipeline, rows_written
+from mesh_core.store.connections import connect, in_pipeline, rows_written, transaction
 from mesh_core.store.scratch import DEAD, Scratch, table
 
 EAST = timezone(timedelta(hours=5))
