@@ -21,6 +21,8 @@ from mesh_core.stack.locks import exclusive
 
 GROWTH = 10
 """By how much the topic grows when memory is measured."""
+POSTGRES = {"shared_buffers": "1GB", "max_wal_size": "16GB"}
+"""As a server for such tables has: 16 times W2 is larger than the cache of the local stack, so that would be measured."""
 _MEGABYTE = 1_000_000
 
 Say = Callable[[str], None]
@@ -107,7 +109,7 @@ def _services() -> Iterator[stack.StackAddresses]:
     with exclusive(folder.with_suffix(".lock"), timeout_seconds=0):
         stack.reset(folder)  # what a killed run left
         try:
-            services = stack.start(folder)
+            services = stack.start(folder, postgres_settings=POSTGRES)
             _warm_up(services.kafka_bootstrap_servers)
             yield services
         finally:

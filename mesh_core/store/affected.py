@@ -16,8 +16,9 @@ from dataclasses import dataclass
 
 from mesh_core.model.paths import Edge, Path
 from mesh_core.model.view import ViewModel
+from mesh_core.store.differences import Kept, columns_read, kept_columns
 from mesh_core.store.tables import ENTRY, WORKFLOW, columns_sql, key_text_sql, quote
-from mesh_core.store.view_query import Tables, workflow_end, workflow_pairs
+from mesh_core.store.view_query import Tables, difference_sql, workflow_end, workflow_pairs
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Node:
 
     `relevant`: the columns whose change matters (None: any). `carried`: non-key columns whose old and new
     values the walk starts from. `entry_of`: this is the lookup table behind the last edge of the path.
-    `start`: the columns that the walk starts from, of the root none.
+    `start`: the columns that the walk starts from, of the root none. `kept`: columns of the view that are kept by
+    difference of what rows here contribute.
     """
 
     entity: str
@@ -35,6 +37,7 @@ class Node:
     carried: tuple[str, ...] = ()
     entry_of: Edge | None = None
     start: tuple[str, ...] = ()
+    kept: tuple[Kept, ...] = ()
 
     @property
     def name(self) -> str:
@@ -49,6 +52,7 @@ def _edge_text(edge: Edge) -> str:
 
 def nodes(view: ViewModel, tables: Tables) -> Iterator[Node]:
     """Every node of the view's tree, the root first."""
+    differences = kept_columns(view)
     for path in sorted(view.paths, key=len):
         entity = path[-1].target if path else view.root
         key = set(tables.entities[entity].key)
@@ -62,16 +66,16 @@ def nodes(view: ViewModel, tables: Tables) -> Iterator[Node]:
             if path:
                 used.update(path[-1].target_columns)
             relevant = frozenset(used - key)
-        carried = (
-            tuple(c for c in path[-1].target_columns if c not in key)
-            if path and path[-1].kind == "many"
-            else ()
-        )
+        kept = tuple(differences.get(path, ()))
+        carried: tuple[str, ...] = ()
+        if path and path[-1].kind == "many":
+            names = dict.fromkeys([*path[-1].target_columns, *sorted(columns_read(kept))])
+            carried = tuple(name for name in names if name not in key)
         start: tuple[str, ...] = ()
         if path:
             workflow = path[-1].kind == "workflow"
             start = tables.entities[entity].key if workflow else path[-1].target_columns
-        yield Node(entity, path, relevant, carried, start=start)
+        yield Node(entity, path, relevant, carried, start=start, kept=kept)
         if path and path[-1].kind == "workflow":
             yield Node(ENTRY, path, frozenset(), (), path[-1], ("workflow_id",))
 
@@ -98,6 +102,26 @@ def affected_select(node: Node, view: ViewModel, tables: Tables, touched: str, f
     if not node.path:
         return f"SELECT {columns_sql(view.key)} FROM {touched} WHERE {flag}"
     return roots_select(node, view, tables, starts_select(node, tables, touched, flag))
+
+
+def differences_select(node: Node, view: ViewModel, tables: Tables, touched: str, flag: str) -> str:
+    """SELECT of what `affected_select` does, and of what each row of `touched` adds to the kept columns of the root."""
+    edge, key = node.path[0], set(tables.entities[node.entity].key)
+    names = [*edge.target_columns, *sorted(columns_read(node.kept))]
+    sides = []
+    for sign, side in ((-1, "old"), (1, "new")):
+        columns = ", ".join(
+            quote(name) if name in key else f"{quote(f'{side}_{name}')} AS {quote(name)}"
+            for name in dict.fromkeys(names)
+        )
+        sides.append(f"SELECT {sign} AS _sign, {columns} FROM {touched} WHERE {flag} AND _{side}")
+    parent = " AND ".join(f"c.{quote(name)} IS NOT NULL" for name in edge.target_columns)
+    root = [
+        f"c.{quote(ours)} AS {quote(theirs)}"
+        for ours, theirs in zip(edge.target_columns, view.key, strict=True)
+    ]
+    added = [f"{difference_sql(kept.rollup, tables, 'c', 'c._sign')} AS {kept.name}" for kept in node.kept]
+    return f"SELECT {', '.join([*root, *added])} FROM ({' UNION ALL '.join(sides)}) AS c WHERE {parent}"
 
 
 def starts_select(node: Node, tables: Tables, touched: str, flag: str) -> str:
@@ -236,4 +260,13 @@ class _Walk:
         return f"w{self.count}"
 
 
-__all__ = ["Node", "affected_select", "is_wide", "nodes", "roots_select", "starts_select", "walks"]
+__all__ = [
+    "Node",
+    "affected_select",
+    "differences_select",
+    "is_wide",
+    "nodes",
+    "roots_select",
+    "starts_select",
+    "walks",
+]

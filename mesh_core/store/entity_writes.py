@@ -74,6 +74,11 @@ class EntityVersion:
         return tuple(dict.fromkeys(column for node in self.nodes for column in node.carried))
 
     @cached_property
+    def tells_sides(self) -> bool:
+        """Whether the touched table says if there was a row before, and if there is one now."""
+        return any(node.kept for node in self.nodes)
+
+    @cached_property
     def copy_types(self) -> list[str]:
         """Types of a staged row: the columns, then `_partition` and `_shape`."""
         return [_staged(column.type) for column in self.model.columns] + ["int4", "int4"]
@@ -95,9 +100,8 @@ class EntityVersion:
                 for name in self.carried
                 for side in ("old", "new")
             ]
-            yield from scratch.table(
-                self.touched, [*keys, *pairs, *(f"{flag} boolean" for flag in self.flags.values())]
-            )
+            flags = [*self.flags.values(), *(("_old", "_new") if self.tells_sides else ())]
+            yield from scratch.table(self.touched, [*keys, *pairs, *(f"{flag} boolean" for flag in flags)])
 
     def stage(self, cursor: psycopg.Cursor[Any], rows: Iterable[Sequence[Any]]) -> None:
         """Put rows to write: values by column (None where the shape has none), partition, shape number."""
@@ -208,6 +212,8 @@ class EntityVersion:
             columns = sorted(relevant) if relevant is not None else self._value_columns
             differs = [f"old.{quote(name)} IS DISTINCT FROM new.{quote(name)}" for name in columns]
             outputs.append(" OR ".join(["old._partition IS NULL", "new._partition IS NULL", *differs]))
+        if self.tells_sides:
+            outputs += ["old._partition IS NOT NULL", "new._partition IS NOT NULL"]
         return f"WITH written AS ({statement} RETURNING {', '.join(outputs)}) INSERT INTO {self.touched} SELECT * FROM written"
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 from mesh_core.model.entity import EntityModel
@@ -28,6 +29,7 @@ from mesh_core.model.expressions import (
 from mesh_core.model.paths import Edge, Path
 from mesh_core.model.rollups import Rollup
 from mesh_core.model.view import ViewModel
+from mesh_core.store.differences import kept_columns
 from mesh_core.store.tables import ENTRY, WORKFLOW, columns_sql, key_text_of, literal, physical, quote
 
 
@@ -43,10 +45,18 @@ class Tables:
         return physical(self.relations[entity])
 
 
-def view_select(view: ViewModel, tables: Tables, touched: str | None = None, *, many: bool = True) -> str:
+def view_select(
+    view: ViewModel,
+    tables: Tables,
+    touched: str | None = None,
+    *,
+    many: bool = True,
+    before: str | None = None,
+) -> str:
     """SELECT of the view's columns in order; of the roots whose keys are in relation `touched`, or of all.
 
     Of `many` roots it is faster, of a few it would be at the planner's mercy: it might read all children.
+    Roots that have a row in relation `before` get what is kept by difference from there and from `touched`.
     """
     if view.sql is not None:
         names = {name.replace(".", "_"): name for name in tables.entities}
@@ -55,12 +65,20 @@ def view_select(view: ViewModel, tables: Tables, touched: str | None = None, *, 
         if touched:
             text += f" JOIN {touched} k ON {equal('k', view.key, 'v', view.key)}"
         return text
-    writer = _Writer(tables, touched, many)
+    kept = kept_columns(view) if before else {}
+    is_new = f"b.{quote(view.key[0])} IS NULL"
+    writer = _Writer(tables, touched, many, dict.fromkeys(kept, is_new))
     root = _Scope("r", view.root, writer)
-    outputs = [f"{root.value(_given(c.expression))} AS {quote(c.name)}" for c in view.columns]
+    values = {column.name: root.value(_given(column.expression)) for column in view.columns}
+    for each in chain.from_iterable(kept.values()):
+        now = _canonical(f"b.{quote(each.column)} + k.{each.name}", each.rollup)
+        values[each.column] = f"CASE WHEN {is_new} THEN {values[each.column]} ELSE {now} END"
+    outputs = [f"{value} AS {quote(name)}" for name, value in values.items()]
     source = f"{tables.table(view.root)} r"
     if touched:
         source = f"{touched} k JOIN {source} ON {equal('k', view.key, 'r', view.key)}"
+    if kept:
+        source += f" LEFT JOIN {before} b ON {equal('b', view.key, 'k', view.key)}"
     return f"SELECT {', '.join(outputs)} FROM {source}{root.joins_sql()}"
 
 
@@ -114,6 +132,8 @@ class _Writer:
     tables: Tables
     touched: str | None
     many: bool
+    only_where: Mapping[Path, str]
+    """Conditions on the root, without which the children over a path from it are of no use."""
     aliases: int = 0
 
     def alias(self) -> str:
@@ -259,6 +279,9 @@ class _Scope:
                     source += f" JOIN {table} ON {on}"
             previous = scope
         group = _Rollups(writer.alias(), previous, source, where)
+        if outer.alias == "r" and path in writer.only_where:
+            group.where += f" AND {writer.only_where[path]}"
+            return group
         edge = path[0]
         # Of touched roots, only those of the root itself are known beforehand.
         if writer.many and edge.kind == "many" and (not writer.touched or outer.alias == "r"):
@@ -273,6 +296,25 @@ class _Scope:
         return group
 
 
+def _canonical(total: str, rollup: Rollup[Any, Any]) -> str:
+    """A total without zeros at its end: how many there are would depend on rows that are gone."""
+    whole = rollup.argument is None or rollup.argument.type.kind == "int"
+    return total if whole else f"trim_scale({total})"
+
+
+def difference_sql(rollup: Rollup[Any, Any], tables: Tables, alias: str, sign: str) -> str:
+    """SQL of what row `alias` of the child adds to a count or a sum, times `sign`."""
+    child = _Scope(alias, rollup.path[-1].target, _Writer(tables, None, False, {}))
+    value = sign
+    if rollup.argument is not None:
+        value = f"coalesce({sign} * {child.value(rollup.argument)}::numeric, 0)"
+    return (
+        f"CASE WHEN {child.value(rollup.where)} THEN {value} ELSE 0 END"
+        if rollup.where is not None
+        else value
+    )
+
+
 _OF_NOTHING = {"count": "0", "sum": "0", "list": "'[]'::jsonb"}
 """What a roll-up of no children is, unless it is null."""
 
@@ -285,7 +327,7 @@ def _aggregate(rollup: Rollup[Any, Any], inner: _Scope, keep: str) -> str:
     key = [f"{inner.alias}.{quote(name)}" for name in inner.model.key]
     match rollup.function:
         case "sum":
-            return f"coalesce(sum({value}::numeric){keep}, 0)"
+            return _canonical(f"coalesce(sum({value}::numeric){keep}, 0)", rollup)
         case "min" | "max" if rollup.argument.type.kind != "uuid":
             return f"{rollup.function}({value}){keep}"
         case "min" | "max":
@@ -303,4 +345,4 @@ def _aggregate(rollup: Rollup[Any, Any], inner: _Scope, keep: str) -> str:
     raise TypeError(f"no SQL for {rollup.function}")
 
 
-__all__ = ["Condition", "Tables", "equal", "view_select", "workflow_end", "workflow_pairs"]
+__all__ = ["Condition", "Tables", "difference_sql", "equal", "view_select", "workflow_end", "workflow_pairs"]

@@ -11,8 +11,16 @@ import psycopg
 
 from mesh_core.model.view import ViewModel
 from mesh_core.store import scratch
-from mesh_core.store.affected import Node, affected_select, is_wide, nodes, starts_select
+from mesh_core.store.affected import (
+    Node,
+    affected_select,
+    differences_select,
+    is_wide,
+    nodes,
+    starts_select,
+)
 from mesh_core.store.connections import rows_written
+from mesh_core.store.differences import Kept
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.fan_out import FanOut, Listed
 from mesh_core.store.scratch import Scratch
@@ -34,11 +42,17 @@ class ViewVersion:
     tables: Tables
     sources: Mapping[str, EntityVersion]
     scratch: Scratch = field(default_factory=Scratch)
+    _upserts: dict[tuple[bool, bool], str] = field(default_factory=dict)
 
     @cached_property
     def nodes(self) -> Sequence[Node]:
         """Every place in the tree where a row of an entity matters."""
         return tuple(nodes(self.model, self.tables))
+
+    @cached_property
+    def kept(self) -> Sequence[Kept]:
+        """The columns that are kept by difference."""
+        return tuple(kept for node in self.nodes for kept in node.kept)
 
     @cached_property
     def wide(self) -> Sequence[Node]:
@@ -52,7 +66,7 @@ class ViewVersion:
 
     @property
     def keys(self) -> str:
-        """The session's table of touched root keys, as an SQL name."""
+        """The session's table of touched root keys, and of how much their kept columns change, as an SQL name."""
         return quote(f"keys_{self.relation}")
 
     @property
@@ -64,7 +78,8 @@ class ViewVersion:
         """Statements that make the session's tables."""
         root = self.tables.entities[self.model.root]
         columns = [f"{quote(name)} {root.column(name).type.sql}" for name in self.model.key]
-        yield from scratch.table(self.keys, columns)
+        changes = [f"{kept.name} {kept.type} DEFAULT 0" for kept in self.kept]
+        yield from scratch.table(self.keys, [*columns, *changes])
 
     def lock(self, cursor: psycopg.Cursor[Any]) -> None:
         """Take the view for this transaction; waits for others that hold it."""
@@ -99,9 +114,10 @@ class ViewVersion:
 
         `written` says of entity versions whether rows of theirs may have gone. The lock must be held.
         """
-        roots = self._spread(cursor, written, self.keys, limit)
+        roots = self._spread(cursor, written, self.keys, limit, kept=self.kept)
         self.scratch.note(self.keys, roots)
-        self._recompute(cursor, roots, roots_gone=written.get(self.sources[self.model.root].id, False))
+        roots_gone = written.get(self.sources[self.model.root].id, False)
+        self._recompute(cursor, roots, roots_gone=roots_gone, by_difference=True)
 
     def note(self, cursor: psycopg.Cursor[Any], written: Collection[int], limit: int) -> None:
         """Queue what `refresh` would do, of a view that is being filled. The lock must be held."""
@@ -130,45 +146,65 @@ class ViewVersion:
         self._recompute(cursor, roots, roots_gone=False)  # a root that went took its row with it
         return left
 
-    def _spread(self, cursor: psycopg.Cursor[Any], written: Collection[int], into: str, limit: int) -> int:
+    def _spread(
+        self,
+        cursor: psycopg.Cursor[Any],
+        written: Collection[int],
+        into: str,
+        limit: int,
+        kept: Sequence[Kept] = (),
+    ) -> int:
         """Put the roots that the batch touched into the empty table `into`, or keys into the fan-out queue.
 
-        The answer is about how many there are in `into`.
+        With each root goes by how much its `kept` columns change. The answer is about how many roots are in `into`.
         """
         touched = [node for node in self.nodes if self.sources[node.entity].id in written]
         wide = [node for node in touched if node in self.wide]
-        sources = [self._affected(node) for node in touched if node not in wide]
+        sources = [self._affected(node, kept) for node in touched if node not in wide]
         reached, counts = "", list[str]()
         for n, node in enumerate(wide):
             # One more than the limit tells that there are too many, and that is all that is read of them.
             reaching, far = self.fan_out.within(node, self._starts(node), limit)
             reached += f"reached{n} AS MATERIALIZED ({reaching}), "
-            sources.append(f"SELECT * FROM reached{n} WHERE (SELECT count(*) FROM reached{n}) <= {limit}")
+            few = f"(SELECT count(*) FROM reached{n}) <= {limit}"
+            sources.append(f"SELECT *{', 0' * len(kept)} FROM reached{n} WHERE {few}")
             counts.append(f"{far} OR (SELECT count(*) FROM reached{n}) > {limit}")
+        names = columns_sql([*self.model.key, *(each.name for each in kept)])
+        affected = f"({' UNION ALL '.join(sources)}) AS affected({names})"
+        roots = f"SELECT DISTINCT * FROM {affected}"
+        if kept:
+            key, changes = columns_sql(self.model.key), ", ".join(f"sum({each.name})" for each in kept)
+            roots = f"SELECT {key}, {changes} FROM {affected} GROUP BY {key}"
         row = cursor.connection.execute(
-            f"WITH {reached}put AS (INSERT INTO {into} ({columns_sql(self.model.key)}) "
-            f"SELECT DISTINCT * FROM ({' UNION ALL '.join(sources)}) AS affected ON CONFLICT DO NOTHING RETURNING 1) "
+            f"WITH {reached}put AS (INSERT INTO {into} ({names}) {roots} ON CONFLICT DO NOTHING RETURNING 1) "
             f"SELECT {', '.join(['(SELECT count(*) FROM put)', *counts])}"
         ).fetchone()
         assert row is not None
-        roots, *far = row
+        number, *far = row
         for node, too_many in zip(wide, far, strict=True):
             if too_many:
-                roots += self.fan_out.split(cursor, node, self._starts(node), into, limit)
-        return int(roots)
+                number += self.fan_out.split(cursor, node, self._starts(node), into, limit)
+        return int(number)
 
     def _starts(self, node: Node) -> str:
         return starts_select(node, self.tables, self.sources[node.entity].touched, self._flag(node))
 
-    def _affected(self, node: Node) -> str:
-        return affected_select(
-            node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node)
-        )
+    def _affected(self, node: Node, kept: Sequence[Kept]) -> str:
+        rows = (self.model, self.tables, self.sources[node.entity].touched, self._flag(node))
+        affected = affected_select(node, *rows)
+        if not kept:
+            return affected
+        if node.kept:
+            affected = differences_select(node, *rows)
+        changes = "".join(f", {each.name if each in node.kept else 0}" for each in kept)
+        return f"SELECT {columns_sql(self.model.key)}{changes} FROM ({affected}) AS a"
 
-    def _recompute(self, cursor: psycopg.Cursor[Any], roots: int, *, roots_gone: bool) -> None:
+    def _recompute(
+        self, cursor: psycopg.Cursor[Any], roots: int, *, roots_gone: bool, by_difference: bool = False
+    ) -> None:
         if roots_gone:
             cursor.execute(self._delete)
-        cursor.execute(self._upsert_many if roots >= MANY else self._upsert_few)
+        cursor.execute(self.upsert(many=roots >= MANY, by_difference=by_difference))
 
     def fill(self, cursor: psycopg.Cursor[Any]) -> int:
         """Compute all rows of an empty version; how many there are."""
@@ -189,21 +225,22 @@ class ViewVersion:
             f"(SELECT FROM {self.tables.table(self.model.root)} r WHERE {equal('r', key, 'k', key)})"
         )
 
-    @cached_property
-    def _upsert_few(self) -> str:
-        return self._upsert(many=False)
+    def upsert(self, *, many: bool, by_difference: bool) -> str:
+        """The statement that recomputes the touched roots."""
+        text = self._upserts.get((many, by_difference))
+        if text is None:
+            text = self._upserts[many, by_difference] = self._upsert(many, by_difference)
+        return text
 
-    @cached_property
-    def _upsert_many(self) -> str:
-        return self._upsert(many=True)
-
-    def _upsert(self, *, many: bool) -> str:
+    def _upsert(self, many: bool, by_difference: bool) -> str:
         key = set(self.model.key)
+        before = physical(self.relation) if by_difference else None
         names = [column.name for column in self.model.columns]
         values = [name for name in names if name not in key]
+        rows = view_select(self.model, self.tables, self.keys, many=many, before=before)
         text = (
-            f"INSERT INTO {physical(self.relation)} AS v ({columns_sql(names)}) "
-            f"{view_select(self.model, self.tables, self.keys, many=many)} ON CONFLICT ({columns_sql(self.model.key)}) "
+            f"INSERT INTO {physical(self.relation)} AS v ({columns_sql(names)}) {rows} "
+            f"ON CONFLICT ({columns_sql(self.model.key)}) "
         )
         if not values:
             return text + "DO NOTHING"

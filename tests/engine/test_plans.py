@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from decimal import Decimal
 from typing import Any, cast
 
 import psycopg
@@ -13,9 +14,10 @@ from mesh_core.log import TopicPartition
 from mesh_core.settings import Settings
 from mesh_core.store import lookups
 from mesh_core.store.affected import affected_select
+from mesh_core.store.entity_writes import Shape
 from mesh_core.store.tables import quote
 from mesh_core.store.versions import Plan, live_plan
-from mesh_core.store.view_writes import ViewVersion
+from mesh_core.store.view_writes import MANY, ViewVersion
 from tests.engine.domain import CATALOG
 from tests.support.mesh import Mesh
 
@@ -119,7 +121,10 @@ def test_refreshing_few_keys_scans_no_large_table(large: tuple[psycopg.Connectio
                     )
             root = KEYS[view.model.root]
             connection.execute(f"INSERT INTO {view.keys} {root}")
-            for what, statement in (("upsert", view._upsert_few), ("delete", view._delete)):
+            for what, statement in (
+                ("upsert", view.upsert(many=False, by_difference=True)),
+                ("delete", view._delete),
+            ):
                 tables, text = scanned(connection, statement)
                 if tables:
                     bad.append(f"{view.model.name}: {what} reads all of {tables}\n{text}")
@@ -218,3 +223,30 @@ def test_finding_out_how_many_rows_a_change_reaches_stops_at_the_limit(
                 assert rows <= 4 * LIMIT, (view.model.name, explaining.text)
             queued = cursor.execute("SELECT DISTINCT node FROM mesh.fan_out").fetchall()
             assert queued or view.model.name not in ("order_overview", "order_friends"), view.model.name
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("roots", [1, MANY])
+def test_a_child_more_is_counted_without_reading_those_that_were_there(
+    large: tuple[psycopg.Connection[Any], Plan], roots: int
+) -> None:
+    connection, plan = large
+    view = next(view for view in plan.views if view.model.name == "order_totals")
+    line = view.sources["sales.line"]
+    with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO data.sales_line__1 SELECT 7, 100000 + n, 1, 1, 0 FROM generate_series(1, 30000) n"
+        )
+        cursor.execute("UPDATE data.order_totals__1 SET line_count = 30002 WHERE order_id = 7")
+        line.stage(cursor, ([n, 999_999, 2, Decimal("1.50"), 0, 0] for n in range(7, 7 + roots)))
+        columns = ("quantity", "unit_price")
+        line.write(connection, Shape("upsert", tuple((name, "set") for name in columns)), 0, roots)
+        explaining = Explaining(cursor)
+        view._spread(cast(psycopg.Cursor[Any], explaining), {line.id}, view.keys, 25_000, view.kept)
+        explaining.execute(view.upsert(many=roots >= MANY, by_difference=True))
+        read = {node["Relation Name"]: rows for rows, node in explaining.read if "Relation Name" in node}
+        assert read.get("sales_line__1", 0) == 0, explaining.text
+        rows = cursor.execute(
+            "SELECT line_count, several FROM data.order_totals__1 WHERE order_id = 7"
+        ).fetchall()
+        assert rows == [(30_003, 1)]
