@@ -1,6 +1,11 @@
 """`python -m mesh_core.cli`: the same as `mesh`."""
 
-from mesh_core.cli.main import main
+import sys
 
 if __name__ == "__main__":
-    main()
+    try:
+        from mesh_core.cli.main import main
+
+        main()
+    except KeyboardInterrupt:  # while modules are being imported; commands see to it themselves
+        sys.exit(130)

@@ -91,15 +91,15 @@ def deploy(
 
 
 def rebuild(
-    names: Annotated[
-        list[str], typer.Argument(metavar="NAME…", help="Views, or entities as service.entity.")
-    ],
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Views, or entities as service.entity.")],
     require_equal: RequireEqual = False,
     accept_truncated: AcceptTruncated = False,
     seed_from_live: SeedFromLive = False,
     as_json: Json = False,
 ) -> None:
     """Build versions anew beside the live ones, though their declarations are the same, compare, and swap them in.
+
+    Refused while the catalog has changes that are not deployed.
 
     Example: mesh rebuild order_overview --require-equal
     """
@@ -122,14 +122,19 @@ def _deploy(
         known = ", ".join([*catalog.views, *catalog.entities])
         raise UsageError(f"The catalog declares no {unknown[0]!r}.", remedy=f"It declares: {known}.")
     show = _progress()
-    report = make_so(
-        mesh.database_url,
-        catalog,
-        mesh.reachable_driver(),
-        Topics(settings.topic_partitions, settings.topic_replication),
-        show,
-        Wishes(names, require_equal, accept_truncated, seed_from_live, settings.build_processes),
-    )
+    try:
+        report = make_so(
+            mesh.database_url,
+            catalog,
+            mesh.reachable_driver(),
+            Topics(settings.topic_partitions, settings.topic_replication),
+            show,
+            Wishes(names, require_equal, accept_truncated, seed_from_live, settings.build_processes),
+        )
+    except KeyboardInterrupt:
+        show("")
+        typer.echo("Interrupted. What serves is whole; the next deploy begins anew.", err=True)
+        raise
     show("")
     for warning in report.warnings:
         typer.echo(f"warning: {warning}", err=True)
@@ -190,6 +195,8 @@ def _progress() -> Callable[[str], None]:
 def rollback(as_json: Json = False) -> None:
     """Let the versions before the last deploy serve again, at once; the newer ones are kept up in their turn.
 
+    Refused while somebody deploys.
+
     Example: mesh rollback
     """
     from mesh_core.cli.surroundings import find_surroundings
@@ -205,7 +212,7 @@ def rollback(as_json: Json = False) -> None:
 def prune(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME…]", help="What still serves, though the catalog no longer has it."),
+        typer.Argument(metavar="NAME", help="What still serves, though the catalog no longer has it."),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     as_json: Json = False,
@@ -221,7 +228,9 @@ def prune(
     from mesh_core.model import Catalog
 
     mesh = find_surroundings()
-    pruned = prune_all(mesh.database_url, Catalog.load(mesh.settings.catalog), names or (), dry_run=dry_run)
+    catalog, show = Catalog.load(mesh.settings.catalog), _progress()
+    pruned = prune_all(mesh.database_url, catalog, names or (), show, dry_run=dry_run)
+    show("")
     if as_json:
         print_json(
             {"pruned": [_facts(row) for row in pruned.rows], "orphans": pruned.orphans, "left": pruned.left}

@@ -51,7 +51,8 @@ def publish(
     if as_json:
         print_json({"published": published.count, "position": published.position.to_json()})
     else:
-        typer.echo(f"Published {published.count} events; position {published.position.to_header()}")
+        events = "1 event" if published.count == 1 else f"{published.count} events"
+        typer.echo(f"Published {events}; position {published.position.to_header()}")
 
 
 def tail(

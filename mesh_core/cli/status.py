@@ -80,10 +80,14 @@ def describe(found: MeshStatus, lags: Mapping[TopicPartition, Lag]) -> dict[str,
         {"topic": name, **_total([row for row in partitions if row["topic"] == name])} for name in names
     ]
     by_name = {topic["topic"]: topic for topic in topics}
-    versions = [
-        {**asdict(version), **_worst([by_name[topic] for topic in version.topics if topic in by_name])}
-        for version in found.versions
-    ]
+    filling = {(row.kind, row.name, row.number): row.lag_events for row in found.builds}
+    versions = []
+    for version in found.versions:
+        row = {**asdict(version), **_worst([by_name[topic] for topic in version.topics if topic in by_name])}
+        if version.state in ("building", "queued"):  # what is live is not behind what it has not read yet
+            lag = filling.get((version.kind, version.name, version.number))
+            row |= {"lag_events": lag, "lag_seconds": None}
+        versions.append(row)
     for row in versions:
         if row["stale"] is None and row["fan_out_since"] is not None:
             row["stale"] = fan_out_pending(row["fan_out_since"].isoformat())
@@ -98,6 +102,8 @@ def describe(found: MeshStatus, lags: Mapping[TopicPartition, Lag]) -> dict[str,
     }
 
 
+MOST_NAMES = 4
+"""How many names a cell has room for."""
 COUNTS = ("consumed", "applied", "ignored", "dead_lettered", "parked")
 
 
@@ -139,7 +145,10 @@ def _show(facts: Mapping[str, Any], each_partition: bool) -> None:
         typer.echo("no dead letters")
     typer.echo()
     if deploy := facts["deploy"]:
-        shown = {**deploy, "deploy": deploy["state"], "changes": ", ".join(deploy["changes"]) or None}
+        changes = deploy["changes"]
+        more = f" and {len(changes) - MOST_NAMES} more" if len(changes) > MOST_NAMES else ""
+        named = ", ".join(changes[:MOST_NAMES]) + more
+        shown = {**deploy, "deploy": deploy["state"], "changes": named or None}
         _section([shown], ["deploy", "started_by", "started_at", "finished_at", "changes", "detail"])
     if facts["builds"]:
         columns = ["percent", "events_per_second", "seconds_left"]

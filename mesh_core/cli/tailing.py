@@ -51,7 +51,8 @@ def events(mesh: Surroundings, wanted: Wanted, *, from_beginning: bool, follow: 
     missing = sorted(set(names) - set(facts))
     if missing and (wanted.services or not facts):
         raise UsageError(
-            f"There is no topic {', '.join(missing)}.", remedy="Run mesh deploy, which makes it."
+            f"There is no topic {', '.join(missing)}.",
+            remedy="Check the service's name; a deploy makes the topics of all services in the catalog.",
         )
     partitions = [TopicPartition(topic.name, n) for topic in facts.values() for n in range(topic.partitions)]
     with driver.consumer() as consumer:

@@ -20,7 +20,7 @@ from mesh_core.engine.deploy_report import (
 )
 from mesh_core.engine.deployment import Deployment
 from mesh_core.engine.errors import DeployRefused
-from mesh_core.engine.planning import plan
+from mesh_core.engine.planning import DeployPlan, plan
 from mesh_core.engine.pruning import drop_orphans, unregister
 from mesh_core.engine.swapping import alone
 from mesh_core.errors import DependencyUnavailable
@@ -44,8 +44,9 @@ def deploy(
 ) -> DeployReport:
     """Build and swap what differs from `catalog`, and what is wished. What it no longer has is left as it is.
 
-    Raises DeployRefused when the log cannot give the history that a build needs, or when new and live rows differ
-    though they must not, and what serves is untouched; DependencyUnavailable when Postgres fails meanwhile.
+    Raises DeployRefused when the log cannot give the history that a build needs, when new and live rows differ
+    though they must not, or when a rebuild would deploy changes, and what serves is untouched; DependencyUnavailable
+    when Postgres fails meanwhile.
     """
     report = DeployReport()
     with connect(database_url, "mesh deploy") as connection, closing(driver.admin()) as admin:
@@ -58,6 +59,8 @@ def deploy(
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
         changes = plan(catalog, rows, wishes.rebuild)
+        if wishes.rebuild:
+            _refuse_other_changes(catalog, changes)
         record = deploys.begin(connection, changes.to_json())
         given = Given(
             connection,
@@ -79,10 +82,8 @@ def deploy(
             with suppress(psycopg.OperationalError):  # the next deploy clears up
                 unregister(connection, interrupted(connection))
                 drop_orphans(connection)
-                ending: deploys.Ending = "refused" if isinstance(error, DeployRefused) else "failed"
-                record.end(
-                    ending, [asdict(proof) for proof in report.proofs], f"{type(error).__name__}: {error}"
-                )
+                proofs = [asdict(proof) for proof in report.proofs]
+                record.end(deploys.ending_of(error), proofs, str(error) or type(error).__name__)
             if isinstance(error, psycopg.OperationalError):
                 first = str(error).strip().split("\n")[0].rstrip(".")
                 raise DependencyUnavailable(
@@ -91,6 +92,20 @@ def deploy(
                 ) from error
             raise
     return report
+
+
+def _refuse_other_changes(catalog: Catalog, changes: DeployPlan) -> None:
+    other = [
+        step.name
+        for step in changes.steps
+        if step.change != "unused"
+        and (step.live is None or step.live.fingerprint != catalog.fingerprint(step.name))
+    ]
+    if other:
+        raise DeployRefused(
+            f"A rebuild is of what serves, but the catalog has changes that are not deployed: {', '.join(other)}.",
+            remedy="See mesh plan, then run mesh deploy; or rebuild with the catalog that was deployed.",
+        )
 
 
 def interrupted(connection: psycopg.Connection[Any]) -> list[VersionRow]:

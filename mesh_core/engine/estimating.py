@@ -15,12 +15,13 @@ from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
 from mesh_core.store import deploys, versions
 from mesh_core.store.connections import connect
+from mesh_core.store.deploys import Pace
 from mesh_core.store.tables import ENTRY, physical
 
 
 @dataclass(frozen=True)
 class Cost:
-    """One step of a plan. `reads` are topics, or entities of a view; `seconds` None where no build was measured yet."""
+    """One step of a plan. `reads` are topics, or entities of a view; `seconds` None where no build of that size was measured."""
 
     kind: Kind
     name: str
@@ -36,7 +37,7 @@ def estimate(database_url: str, catalog: Catalog, driver: Driver) -> list[Cost]:
     """The plan of a deploy with its costs. Reads Kafka's offsets, no record. Raises LogUnavailable."""
     with connect(database_url, "mesh plan") as connection:
         rows = versions.version_rows(connection)
-        rates = deploys.rates(connection)
+        paces = deploys.paces(connection)
         topics = sorted({*catalog.topics, MESH_TOPIC, *(topic for row in rows for topic in row.topics)})
         counts = _counts(driver, topics)
         costs = []
@@ -46,19 +47,19 @@ def estimate(database_url: str, catalog: Catalog, driver: Driver) -> list[Cost]:
             elif step.kind == "entity":
                 mine = topics if step.name == ENTRY else [catalog.entities[step.name].topic]
                 events = sum(counts.get(topic, 0) for topic in mine)
-                costs.append(_cost(step, tuple(mine), events, None, rates))
+                costs.append(_cost(step, tuple(mine), events, None, paces))
             else:
                 model = catalog.views[step.name]
                 count = _rows(connection, rows, model.root)
-                costs.append(_cost(step, tuple(sorted(model.entities)), None, count, rates))
+                costs.append(_cost(step, tuple(sorted(model.entities)), None, count, paces))
         return costs
 
 
 def _cost(
-    step: Planned, reads: tuple[str, ...], events: int | None, rows: int | None, rates: Mapping[str, float]
+    step: Planned, reads: tuple[str, ...], events: int | None, rows: int | None, paces: Mapping[str, Pace]
 ) -> Cost:
-    amount, rate = events if rows is None else rows, rates.get(step.kind)
-    seconds = amount / rate if amount is not None and rate else None
+    amount, pace = events if rows is None else rows, paces.get(step.kind)
+    seconds = pace.seconds(amount) if amount is not None and pace else None
     return Cost(step.kind, step.name, step.change, step.details, reads, events, rows, seconds)
 
 

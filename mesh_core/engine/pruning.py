@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,14 +33,21 @@ class Pruned:
 
 
 def prune_all(
-    database_url: str, catalog: Catalog, names: Collection[str] = (), *, dry_run: bool = False
+    database_url: str,
+    catalog: Catalog,
+    names: Collection[str] = (),
+    progress: Callable[[str], None] = lambda line: None,
+    *,
+    dry_run: bool = False,
 ) -> Pruned:
     """Prune previous versions, what interrupted deploys left, and live versions of `names`, which nobody declares.
+
+    Waits for whoever deploys, which `progress` tells.
 
     Raises UsageError for a name that is declared, or that does not serve.
     """
     with connect(database_url, "mesh prune") as connection:
-        alone(connection)
+        alone(connection, progress)
         rows = versions.version_rows(connection)
         unused = [row for row in rows if row.state == "live" and row.name in names]
         for name in names:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +13,7 @@ from psycopg.errors import DeadlockDetected, DependentObjectsStillExist, LockNot
 
 from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.recounting import recount
-from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store import checkpoints, deploys, tables, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.deploys import LOCK
 from mesh_core.store.schemas import DATA, READ
@@ -51,16 +52,22 @@ def barrier(connection: psycopg.Connection[Any], steps: Callable[[], None]) -> N
             ) from error
 
 
-def alone(connection: psycopg.Connection[Any], progress: Callable[[str], None] = lambda line: None) -> None:
+def alone(connection: psycopg.Connection[Any], progress: Callable[[str], None] | None) -> None:
     """Wait until nobody else changes versions, then keep them from it until the connection is closed.
 
     Asked again and again: who waits in one statement has a snapshot, and whoever builds an index waits for those.
+    Without `progress` nobody is waited for: raises DeployRefused that names who is at it.
     """
     said = False
     while True:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
         if row and row[0]:
             return
+        if progress is None:
+            raise DeployRefused(
+                f"Versions are being changed by {_deployer(connection)}.",
+                remedy="Wait for it, or end it with Ctrl-C, which leaves what serves as it is; then try again.",
+            )
         if not said:
             progress(f"waiting for {_deployer(connection)}")
             said = True
@@ -104,10 +111,11 @@ class Swap:
 def rollback(database_url: str) -> list[VersionRow]:
     """Let the previous versions serve again; what served until now is kept up as they were. Which now serve.
 
-    Raises DeployRefused when there are none.
+    Raises DeployRefused when there are none, and while somebody else deploys: what is previous would be other versions
+    after that.
     """
     with connect(database_url, "mesh rollback") as connection:
-        alone(connection)
+        alone(connection, None)
         previous = [row for row in versions.version_rows(connection) if row.state == "previous"]
         if not previous:
             raise DeployRefused(
@@ -119,7 +127,15 @@ def rollback(database_url: str) -> list[VersionRow]:
             Swap(connection, previous).run()
             versions.raise_generation(connection)
 
-        barrier(connection, steps)
+        back = [{"kind": row.kind, "name": row.name, "change": "rolled back"} for row in previous]
+        record = deploys.begin(connection, back)
+        try:
+            barrier(connection, steps)
+        except BaseException as error:
+            with suppress(psycopg.OperationalError):
+                record.end(deploys.ending_of(error), (), str(error) or type(error).__name__)
+            raise
+        record.end("done", (), "rolled back")
         return previous
 
 

@@ -57,10 +57,13 @@ class _Write:
     version: EntityVersion
     staged: int
     written: Callable[[], int]
+    rows: Sequence[Sequence[Any]] = ()
+    """Those that are not in the staging table."""
 
     def check(self, cursor: psycopg.Cursor[Any]) -> None:
         """Raises ForeignPartition if another partition owns some of them."""
         if self.written() != self.staged:
+            self.version.stage(cursor, self.rows)
             key, ours, theirs = self.version.foreign(cursor)
             raise foreign_partition(self.version, key, theirs, ours)
 
@@ -146,11 +149,10 @@ class Applier:
         for partition in targets:
             if partition not in advances and partition in folding.counts:
                 advances[partition] = Advance(locked[partition].next_offset, folding.counts[partition])
-        checkpoints.advance(cursor, advances, self.build)
-        self.plan.scratch.empty(cursor)
         positions = {partition: change.next_offset for partition, change in advances.items()}
-        if self.build == LIVE:
-            self._notify(cursor, positions)
+        announced = self._announced(positions) if self.build == LIVE else None
+        checkpoints.advance(cursor, advances, self.build, announced=announced)
+        self.plan.scratch.empty(cursor)
         return Applied(positions, folding.counts)
 
     def _check_owner(self, batches: Sequence[Batch], locked: Mapping[TopicPartition, Checkpoint]) -> None:
@@ -247,8 +249,12 @@ class Applier:
             if not rows.rows and not rows.cleared:
                 continue
             version, numbers = rows.version, dict[Shape, int]()
+            at_once: Sequence[Sequence[Any]] = ()
             with stage("copy"):
-                version.stage(cursor, rows.staged(numbers))
+                if version.writes_at_once(cursor):
+                    at_once = list(rows.staged(numbers))
+                else:
+                    version.stage(cursor, rows.staged(numbers))
             written[id_] = bool(rows.cleared) or any(shape.kind == "delete" for shape in numbers)
             with stage("entities"):
                 if rows.cleared and (stranger := version.clear(cursor, rows.cleared)) is not None:
@@ -256,9 +262,9 @@ class Applier:
                     raise foreign_partition(version, key, theirs, ours)
                 expected = rows.counts()
                 for shape, number in numbers.items():
-                    count = version.write(self.connection, shape, number, expected[shape])
+                    count = version.write(self.connection, shape, number, expected[shape], at_once)
                     if shape.kind != "delete":
-                        writes.append(_Write(version, expected[shape], count))
+                        writes.append(_Write(version, expected[shape], count, at_once))
         return written
 
     def _refresh_views(self, cursor: psycopg.Cursor[Any], written: Mapping[int, bool]) -> None:
@@ -304,13 +310,13 @@ class Applier:
         return Advance(batch.chunk.next_offset, counts[batch.partition], max(timestamps, default=None))
 
     @staticmethod
-    def _notify(cursor: psycopg.Cursor[Any], positions: Mapping[TopicPartition, int]) -> None:
+    def _announced(positions: Mapping[TopicPartition, int]) -> str:
         payload: dict[str, dict[str, int]] = {}
         for partition, offset in positions.items():
             payload.setdefault(partition.topic, {})[str(partition.partition)] = offset
         text = json.dumps(payload, separators=(",", ":"))
         # A listener re-reads the checkpoints anyway; too long a payload is left out.
-        cursor.execute("SELECT pg_notify('mesh_positions', %s)", (text if len(text) < 7900 else "",))
+        return text if len(text) < 7900 else ""
 
 
 def _ranges(batches: Sequence[Batch]) -> dict[TopicPartition, tuple[int, int]]:

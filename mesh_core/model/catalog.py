@@ -126,7 +126,9 @@ def _imported(name: str) -> ModuleType:
     """The module, or in one sentence why it cannot be had: whatever a declaration raises is its author's to see."""
     try:
         return importlib.import_module(name)
-    except DeclarationError:
+    except DeclarationError as error:
+        if where := _declared_at(error):
+            error.args = (f"{where}: {error.args[0]}", *error.args[1:])
         raise
     except ModuleNotFoundError as error:
         raise DeclarationError(
@@ -139,6 +141,17 @@ def _imported(name: str) -> ModuleType:
         else:
             last = traceback.extract_tb(error.__traceback__)[-1]
             file, line, said = last.filename, last.lineno, str(error)
+        raised = f"{type(error).__name__}: {said.rstrip('.?')}"
         raise DeclarationError(
-            f"The catalog module {name} cannot be loaded: {Path(file).name}, line {line}: {type(error).__name__}: {said}."
+            f"The catalog module {name} cannot be loaded: {Path(file).name}, line {line}: {raised}."
         ) from error
+
+
+def _declared_at(error: BaseException) -> str:
+    """The file and line whose declaration raised this: the last that is not ours."""
+    ours = Path(__file__).parent
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        file = Path(frame.filename)
+        if ours not in file.parents and file.is_file() and "importlib" not in file.parts:
+            return f"{file.name}, line {frame.lineno}"
+    return ""

@@ -12,10 +12,13 @@ from typing import Any, Literal
 import psycopg
 from psycopg.types.json import Jsonb
 
+from mesh_core.errors import DependencyUnavailable, MeshError
 from mesh_core.store.versions import VersionRow
 
 LOCK = 0x6465706C  # "depl"; a session lock, so that whoever changes versions follows one another
-Ending = Literal["done", "refused", "failed"]
+Ending = Literal["done", "refused", "failed", "interrupted"]
+SMALL = 10_000
+"""Events or rows up to which a build takes as long as any: what it takes per event shows in larger ones only."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,13 @@ def begin(connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]]
     return Record(connection, int(row[0]))
 
 
+def ending_of(error: BaseException) -> Ending:
+    """How a deploy ended that raised this."""
+    if isinstance(error, MeshError) and not isinstance(error, DependencyUnavailable):
+        return "refused"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
 def _who() -> str:
     try:
         user = getpass.getuser()
@@ -69,12 +79,28 @@ def _who() -> str:
     return f"{user}@{socket.gethostname()}"
 
 
-def rates(connection: psycopg.Connection[Any]) -> dict[str, float]:
-    """Events or rows a second of the newest finished builds, by kind; none where none was measured."""
+@dataclass(frozen=True)
+class Pace:
+    """How long builds of a kind took: the small ones in seconds, the large ones in events or rows a second."""
+
+    small: float | None
+    rate: float | None
+
+    def seconds(self, amount: int) -> float | None:
+        """About how long a build of so many events or rows takes; None where none such was measured."""
+        if amount < SMALL:
+            return self.small
+        return amount / self.rate if self.rate else None
+
+
+def paces(connection: psycopg.Connection[Any]) -> dict[str, Pace]:
+    """What the newest finished builds took, by kind."""
     rows = connection.execute(
-        "SELECT kind, sum(done)::float8 / sum(greatest(seconds, 0.001)) FROM (SELECT kind, done, "
-        "extract(epoch FROM finished_at - started_at)::float8 AS seconds, "
-        "row_number() OVER (PARTITION BY kind ORDER BY finished_at DESC) AS age FROM mesh.builds "
-        "WHERE finished_at IS NOT NULL AND done > 0) AS newest WHERE age <= 20 GROUP BY kind"
+        "SELECT kind, percentile_cont(0.5) WITHIN GROUP (ORDER BY seconds) FILTER (WHERE done < %(small)s), "
+        "sum(done) FILTER (WHERE done >= %(small)s)::float8 / sum(seconds) FILTER (WHERE done >= %(small)s) "
+        "FROM (SELECT kind, done, greatest(extract(epoch FROM finished_at - started_at)::float8, 0.001) AS seconds, "
+        "row_number() OVER (PARTITION BY kind, done < %(small)s ORDER BY finished_at DESC) AS age FROM mesh.builds "
+        "WHERE finished_at IS NOT NULL) AS newest WHERE age <= 20 GROUP BY kind",
+        {"small": SMALL},
     ).fetchall()
-    return dict(rows)
+    return {kind: Pace(small, rate) for kind, small, rate in rows}

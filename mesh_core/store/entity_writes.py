@@ -13,8 +13,8 @@ from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
 from mesh_core.store import scratch
 from mesh_core.store.affected import Node
-from mesh_core.store.connections import rows_written
-from mesh_core.store.scratch import Scratch
+from mesh_core.store.connections import in_pipeline, rows_written
+from mesh_core.store.scratch import Scratch, as_arrays
 from mesh_core.store.tables import columns_sql, physical, quote
 
 ShapeKind = Literal["upsert", "patch", "delete"]
@@ -43,7 +43,7 @@ class EntityVersion:
     relation: str
     nodes: Sequence[Node] = ()
     scratch: Scratch = field(default_factory=Scratch)
-    statements: dict[Shape, str] = field(default_factory=dict)
+    statements: dict[tuple[Shape, bool], str] = field(default_factory=dict)
 
     @property
     def staging(self) -> str:
@@ -107,20 +107,43 @@ class EntityVersion:
         """Put rows to write: values by column (None where the shape has none), partition, shape number."""
         self.scratch.put(cursor, self.staging, self.copy_types, rows)
 
+    def writes_at_once(self, cursor: psycopg.Cursor[Any]) -> bool:
+        """Whether rows can be written without being staged before: few of them, whose record has no others.
+
+        Two statements less: a small transaction takes a tenth less.
+        """
+        return in_pipeline(cursor) and len(self.model.record_key) == len(self.model.key)
+
     def write(
-        self, connection: psycopg.Connection[Any], shape: Shape, number: int, staged: int
+        self,
+        connection: psycopg.Connection[Any],
+        shape: Shape,
+        number: int,
+        staged: int,
+        at_once: Sequence[Sequence[Any]] = (),
     ) -> Callable[[], int]:
-        """Apply the staged rows of a shape; the function tells how many rows that wrote.
+        """Apply the staged rows of a shape, or those of `at_once`; the function tells how many rows that wrote.
 
         They are fewer than `staged` if another partition owns some of them.
         """
-        statement = self.statements.get(shape)
+        kind = (shape, bool(at_once))
+        statement = self.statements.get(kind)
         if statement is None:
-            statement = self.statements[shape] = self._statement(shape)
+            statement = self.statements[kind] = self._statement(
+                shape, self._given if at_once else self.staging
+            )
         if self.nodes:
             self.scratch.note(self.touched, staged)
-        cursor = connection.execute(statement, (number,))
+        arrays = as_arrays(self.copy_types, at_once)
+        cursor = connection.execute(statement, (*arrays, number))
         return lambda: rows_written(cursor)
+
+    @property
+    def _given(self) -> str:
+        """Rows that are bound to a statement, as a relation like the staging table."""
+        arrays = ", ".join(f"%s::{kind}[]" for kind in self.copy_types)
+        names = [*(quote(column.name) for column in self.model.columns), "_partition", "_shape"]
+        return f"(SELECT * FROM unnest({arrays}) AS g({', '.join(names)}))"
 
     def foreign(self, cursor: psycopg.Cursor[Any]) -> tuple[tuple[Any, ...], int, int]:
         """A staged key that another partition owns: (key, our partition, the owner)."""
@@ -161,10 +184,10 @@ class EntityVersion:
             self.scratch.note(self.touched, rows_written(deleting))
         return None
 
-    def _statement(self, shape: Shape) -> str:
+    def _statement(self, shape: Shape, rows: str) -> str:
         model, table = self.model, physical(self.relation)
         names = [name for name, _ in shape.operations]
-        staged = f"{self.staging} s WHERE s._shape = %s"
+        staged = f"{rows} s WHERE s._shape = %s"
         match = self._match("t", "s", model.key)
         if shape.kind == "delete":
             return self._recorded(

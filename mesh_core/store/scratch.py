@@ -39,12 +39,9 @@ class Scratch:
     ) -> None:
         """Add rows of columns of these types, by COPY; in a pipeline, which has none, by one statement."""
         if in_pipeline(cursor):
-            columns = [list(column) for column in zip(*rows, strict=True)]
+            columns = as_arrays(types, rows)
             if not columns:
                 return
-            for n, kind in enumerate(types):
-                if alike := _ALIKE.get(kind):
-                    columns[n] = [None if value is None else alike(value) for value in columns[n]]
             arrays = ", ".join(f"%s::{kind}[]" for kind in types)
             cursor.execute(f"INSERT INTO {table} SELECT * FROM unnest({arrays})", columns)
             self.note(table, len(columns[0]))
@@ -69,6 +66,15 @@ class Scratch:
             cursor.execute(f"TRUNCATE {', '.join(full)}")
             cursor.execute(f"ANALYZE {', '.join(full)}")  # truncating forgets that they were; see `table`
         self._rows.clear()
+
+
+def as_arrays(types: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """The columns of rows, each as an array of its type; none of no rows."""
+    columns = [list(column) for column in zip(*rows, strict=True)]
+    for n, kind in enumerate(types if columns else ()):
+        if alike := _ALIKE.get(kind):
+            columns[n] = [None if value is None else alike(value) for value in columns[n]]
+    return columns
 
 
 def table(name: str, columns: Iterable[str]) -> Iterator[str]:

@@ -118,6 +118,8 @@ def test_status_tells_of_the_last_deploy_and_of_builds_under_way(mesh: Mesh) -> 
     assert [builds["shop.item"][name] for name in asked] == [2, "joined", 25.0, 0.5, 6.0, 3]
     assert [builds["shop_overview"][name] for name in asked] == [2, "queued", None, None, None, None]
     assert "shop.item, shop_overview" in shown.out
+    lags = {(row["name"], row["state"]): row["lag_events"] for row in during.json["versions"]}
+    assert (lags["shop_overview", "live"], lags["shop_overview", "queued"]) == (0, None)
 
 
 def test_a_deploy_that_was_killed_is_not_under_way(mesh: Mesh) -> None:

@@ -161,6 +161,42 @@ def test_two_deploys_at_once_follow_one_another(settings: Settings) -> None:
     mesh.close()
 
 
+def test_a_rollback_waits_for_nobody(desk: Mesh) -> None:
+    desk.deploy(catalog(with_city=True))
+    refusals: list[str] = []
+
+    def progress(line: str) -> None:
+        if line.startswith("computing") and not refusals:
+            with pytest.raises(DeployRefused) as refused:
+                swapping.rollback(desk.database_url)
+            refusals.append(str(refused.value))
+
+    desk.deploy(rebuild=["client_overview"], progress=progress)
+    assert "mesh deploy (pid " in refusals[0]
+    state = "SELECT state, detail, plan -> 0 ->> 'change' FROM mesh.deploys ORDER BY id DESC LIMIT 1"
+    assert desk.query(state) == [("done", None, "unchanged")]
+    swapping.rollback(desk.database_url)
+    assert desk.query(state) == [("done", "rolled back", "rolled back")]
+    desk.assert_sound()
+
+
+def test_a_rebuild_deploys_no_change(desk: Mesh) -> None:
+    before = relations(desk)
+    with pytest.raises(DeployRefused, match=r"not deployed: desk\.client, client_overview"):
+        desk.deploy(catalog(with_city=True), rebuild=["desk.ticket"])
+    assert relations(desk) == before
+
+
+def test_a_deploy_that_is_interrupted_says_so(desk: Mesh) -> None:
+    def progress(line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        desk.deploy(rebuild=["client_overview"], progress=progress)
+    ended = desk.query("SELECT state, detail FROM mesh.deploys ORDER BY id DESC LIMIT 1")
+    assert ended == [("interrupted", "KeyboardInterrupt")]
+
+
 def test_dead_letters_of_a_replayed_entity_keep_their_decisions(desk: Mesh) -> None:
     desk.deploy(catalog(with_city=True))  # it adds, so a save does not say all of a client
     bad = desk.send("desk.events", b"C1", b"{")

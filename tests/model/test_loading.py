@@ -19,6 +19,12 @@ from mesh_core.model import Catalog, DeclarationError
         ),
         ("open_bracket", "x = (\n", "open_bracket.py, line 1: SyntaxError"),
         ("raising", "\n\nraise ValueError('no')\n", "raising.py, line 3: ValueError: no"),
+        (
+            "summed",
+            "from projections.northwind.entities import Order\nfrom mesh_core.model import many\n"
+            "orders = many(Order.customer_id, Order.order_id)\n",
+            "summed.py, line 3: ",
+        ),
         ("missing_import", "import not_there_at_all\n", "missing_import cannot be imported: No module named"),
     ],
 )
