@@ -129,7 +129,14 @@ def _deploy(
             mesh.reachable_driver(),
             Topics(settings.topic_partitions, settings.topic_replication),
             show,
-            Wishes(names, require_equal, accept_truncated, seed_from_live, settings.build_processes),
+            Wishes(
+                names,
+                require_equal,
+                accept_truncated,
+                seed_from_live,
+                settings.build_processes,
+                nothing_else=bool(names),
+            ),
         )
     except KeyboardInterrupt:
         show("")

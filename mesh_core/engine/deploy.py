@@ -45,7 +45,7 @@ def deploy(
     """Build and swap what differs from `catalog`, and what is wished. What it no longer has is left as it is.
 
     Raises DeployRefused when the log cannot give the history that a build needs, when new and live rows differ
-    though they must not, or when a rebuild would deploy changes, and what serves is untouched; DependencyUnavailable
+    though they must not, or when there are changes where nothing else was to be done, and what serves is untouched; DependencyUnavailable
     when Postgres fails meanwhile.
     """
     report = DeployReport()
@@ -59,7 +59,7 @@ def deploy(
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
         changes = plan(catalog, rows, wishes.rebuild)
-        if wishes.rebuild:
+        if wishes.nothing_else:
             _refuse_other_changes(catalog, changes)
         record = deploys.begin(connection, changes.to_json())
         given = Given(

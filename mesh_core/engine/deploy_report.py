@@ -60,7 +60,8 @@ class Wishes:
 
     `rebuild` names what is built though it is unchanged. `require_equal`: no swap if new rows differ from those that
     serve. Where a log has lost its beginning, `accept_truncated` builds from what is left, and `seed_from_live` begins
-    with the rows that serve. `processes` may read history at once.
+    with the rows that serve. `processes` may read history at once. `nothing_else` than what `rebuild` names: no deploy
+    of what the catalog has changed.
     """
 
     rebuild: Collection[str] = ()
@@ -68,6 +69,7 @@ class Wishes:
     accept_truncated: bool = False
     seed_from_live: bool = False
     processes: int = 1
+    nothing_else: bool = False
 
 
 AS_DECLARED = Wishes()
