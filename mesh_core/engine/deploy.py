@@ -44,9 +44,9 @@ def deploy(
 ) -> DeployReport:
     """Build and swap what differs from `catalog`, and what is wished. What it no longer has is left as it is.
 
-    Raises DeployRefused when the log cannot give the history that a build needs, when new and live rows differ
-    though they must not, or when there are changes where nothing else was to be done, and what serves is untouched; DependencyUnavailable
-    when Postgres fails meanwhile.
+    Raises DeployRefused when the log cannot give the history that a build needs, when new and live rows differ though
+    they must not, or when there are changes where nothing else was to be done, and what serves is untouched;
+    DependencyUnavailable when Postgres fails meanwhile.
     """
     report = DeployReport()
     with connect(database_url, "mesh deploy") as connection, closing(driver.admin()) as admin:
