@@ -19,7 +19,7 @@ def built(desk: Mesh, kind: str, done: int, seconds: float) -> None:
     )
 
 
-def test_a_plan_tells_what_each_step_reads(desk: Mesh) -> None:
+def test_a_plan_tells_what_each_step_reads_and_about_how_long_it_takes(desk: Mesh) -> None:
     assert {cost.change for cost in costs(desk).values()} == {"unchanged"}
     found = costs(desk, with_city=True)
     client, view = found["desk.client"], found["client_overview"]
@@ -29,9 +29,7 @@ def test_a_plan_tells_what_each_step_reads(desk: Mesh) -> None:
     assert (client.change, client.reads, client.events) == ("changed", ("desk.events",), events)
     assert (view.change, view.events, found["desk.ticket"].change) == ("changed", None, "unchanged")
     assert found["desk.ticket"].seconds is None
-
-
-def test_what_little_took_says_nothing_of_how_long_much_takes(desk: Mesh) -> None:
+    # What little took says nothing of how long much takes.
     desk.execute("DELETE FROM mesh.builds")
     assert costs(desk, with_city=True)["desk.client"].seconds is None
     desk.deploy(catalog(with_city=True))
