@@ -65,19 +65,21 @@ def view_select(
         if touched:
             text += f" JOIN {touched} k ON {equal('k', view.key, 'v', view.key)}"
         return text
-    kept = kept_columns(view) if before else {}
+    kept = kept_columns(view)
     is_new = f"b.{quote(view.key[0])} IS NULL"
-    writer = _Writer(tables, touched, many, dict.fromkeys(kept, is_new))
+    writer = _Writer(tables, touched, many, dict.fromkeys(kept, is_new) if before else {})
     root = _Scope("r", view.root, writer)
     values = {column.name: root.value(_given(column.expression)) for column in view.columns}
     for each in chain.from_iterable(kept.values()):
-        now = _canonical(f"b.{quote(each.column)} + k.{each.name}", each.rollup)
-        values[each.column] = f"CASE WHEN {is_new} THEN {values[each.column]} ELSE {now} END"
+        value = values[each.column]
+        if before:
+            value = f"CASE WHEN {is_new} THEN {value} ELSE b.{quote(each.column)} + k.{each.name} END"
+        values[each.column] = _canonical(value, each.rollup)
     outputs = [f"{value} AS {quote(name)}" for name, value in values.items()]
     source = f"{tables.table(view.root)} r"
     if touched:
         source = f"{touched} k JOIN {source} ON {equal('k', view.key, 'r', view.key)}"
-    if kept:
+    if kept and before:
         source += f" LEFT JOIN {before} b ON {equal('b', view.key, 'k', view.key)}"
     return f"SELECT {', '.join(outputs)} FROM {source}{root.joins_sql()}"
 
@@ -297,7 +299,7 @@ class _Scope:
 
 
 def _canonical(total: str, rollup: Rollup[Any, Any]) -> str:
-    """A total without zeros at its end: how many there are would depend on rows that are gone."""
+    """What is kept by difference, without zeros at its end: how many there are would depend on rows that are gone."""
     whole = rollup.argument is None or rollup.argument.type.kind == "int"
     return total if whole else f"trim_scale({total})"
 
@@ -327,7 +329,7 @@ def _aggregate(rollup: Rollup[Any, Any], inner: _Scope, keep: str) -> str:
     key = [f"{inner.alias}.{quote(name)}" for name in inner.model.key]
     match rollup.function:
         case "sum":
-            return _canonical(f"coalesce(sum({value}::numeric){keep}, 0)", rollup)
+            return f"coalesce(sum({value}::numeric){keep}, 0)"
         case "min" | "max" if rollup.argument.type.kind != "uuid":
             return f"{rollup.function}({value}){keep}"
         case "min" | "max":

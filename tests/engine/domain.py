@@ -233,40 +233,9 @@ order_friends = View(
     friends=by_workflow(Order, Customer).list(Customer.name),
     best=by_workflow(Order, Customer).max(Customer.name),
 )
-order_totals = View(
-    "order_totals",
-    Order,
-    doc="Nothing but counts and sums over lines: these are kept by difference.",
-    order_id=Order.order_id,
-    customer_name=customer[Customer.name],
-    line_count=lines.count(),
-    total=lines.sum(Line.unit_price * Line.quantity),
-    several=lines.count(where=Line.quantity > 1),
-    cheap=lines.sum(Line.quantity, where=(Line.unit_price < 3) & (Line.product_id == 1)),
-)
-customer_totals = View(
-    "customer_totals",
-    Customer,
-    doc="Of children that go from one parent to another.",
-    customer_id=Customer.customer_id,
-    name=Customer.name,
-    order_count=orders.count(),
-    noted=orders.count(where=Order.note.is_not_null()),
-    numbers=orders.sum(Order.order_id),
-    lifetime=orders[lines].sum(Line.unit_price),
-)
-
 CATALOG = Catalog.of(
     entities=[Customer, Loyalty, Order, Line, Tally, Product],
-    views=[
-        order_overview,
-        customer_overview,
-        product_sales,
-        workflow_overview,
-        order_friends,
-        order_totals,
-        customer_totals,
-    ],
+    views=[order_overview, customer_overview, product_sales, workflow_overview, order_friends],
 )
 PARTITIONS = {"crm.events": 2, "sales.events": 3, "stock.events": 1, "mesh.events": 2}
 TOPIC_IDS = {topic: f"id-of-{topic}" for topic in PARTITIONS}

@@ -37,11 +37,12 @@ from mesh_core.log.interface import Chunk, Driver, TopicFacts
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import checkpoints, deploys, scratch, versions
 from mesh_core.store.migrate import migrate
-from tests.engine.domain import CATALOG, PARTITIONS, TOPIC_IDS
+from tests.engine.domain import PARTITIONS, TOPIC_IDS
 from tests.engine.events import Said
 from tests.engine.histories import Decide, Plan, Say, chunk_of, plans, records_of, written
 from tests.engine.naive import NaiveMesh
 from tests.engine.played import EMPTY, PlayedLog
+from tests.engine.totals import CATALOG
 from tests.support.services import fresh_database
 
 OUTCOMES = ("consumed", "applied", "ignored", "dead_lettered", "parked")

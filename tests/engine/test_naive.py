@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.engine.domain import CATALOG, TOPIC_IDS
+from tests.engine.domain import TOPIC_IDS
 from tests.engine.histories import History, Plan, histories, plans, records_of
 from tests.engine.naive import NaiveMesh
+from tests.engine.totals import CATALOG
 
 
 def lived(plan: Plan) -> NaiveMesh:

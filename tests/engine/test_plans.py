@@ -19,7 +19,7 @@ from mesh_core.store.entity_writes import Shape
 from mesh_core.store.tables import quote
 from mesh_core.store.versions import Plan, live_plan
 from mesh_core.store.view_writes import MANY, ViewVersion
-from tests.engine.domain import CATALOG
+from tests.engine.totals import CATALOG
 from tests.support.mesh import Mesh
 from tests.support.services import Services, delete_all_topics, fresh_database
 

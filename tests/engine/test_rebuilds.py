@@ -17,11 +17,12 @@ from mesh_core.engine.pruning import drop_orphans, idle, prunable, prune, unregi
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Driver
 from mesh_core.store import deploys, versions
-from tests.engine.domain import CATALOG, TOPIC_IDS
+from tests.engine.domain import TOPIC_IDS
 from tests.engine.histories import History, Plan, chunk_of, histories, plans
 from tests.engine.naive import NaiveMesh
 from tests.engine.played import PlayedLog
 from tests.engine.test_histories import Engine, compare, engine, facts_of, naive
+from tests.engine.totals import CATALOG
 
 __all__ = ["engine"]  # the fixture
 
