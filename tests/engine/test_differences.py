@@ -55,33 +55,35 @@ def place(mesh: Mesh, number: int, customer: str, *items: Item) -> None:
 
 
 def test_a_total_is_written_the_same_whatever_was_in_it_before(mesh: Mesh) -> None:
-    total = "SELECT total::text, several FROM read.order_totals WHERE order_id = 100"
-    place(mesh, 100, "total", item(1, "1.50"))
-    mesh.project()
-    mesh.publish(ItemsChanged(order_id=100, items=[item(1, "1.50"), item(2, "0.25", 3)]), 100)
-    mesh.project()
-    assert mesh.query(total) == [("2.25", 1)]
-    mesh.publish(ItemsChanged(order_id=100, items=[item(1, "1.50")]), 100)
-    mesh.project()
-    assert mesh.query(total) == [("1.5", 0)]
-    report = mesh.deploy(rebuild=["order_totals"])
-    assert [proof.equal for proof in report.proofs] == [True]
-    assert mesh.query(total) == [("1.5", 0)]
+    with mesh.projecting():
+        total = "SELECT total::text, several FROM read.order_totals WHERE order_id = 100"
+        place(mesh, 100, "total", item(1, "1.50"))
+        mesh.wait_caught_up()
+        mesh.publish(ItemsChanged(order_id=100, items=[item(1, "1.50"), item(2, "0.25", 3)]), 100)
+        mesh.wait_caught_up()
+        assert mesh.query(total) == [("2.25", 1)]
+        mesh.publish(ItemsChanged(order_id=100, items=[item(1, "1.50")]), 100)
+        mesh.wait_caught_up()
+        assert mesh.query(total) == [("1.5", 0)]
+        report = mesh.deploy(rebuild=["order_totals"])
+        assert [proof.equal for proof in report.proofs] == [True]
+        assert mesh.query(total) == [("1.5", 0)]
 
 
 def test_a_root_that_comes_late_gets_the_children_that_wait_for_it(mesh: Mesh) -> None:
-    place(mesh, 201, "late")
-    place(mesh, 202, "late")
-    mesh.project()
-    assert "late" not in mesh.rows("customer_totals")
-    place(mesh, 203, "late")
-    mesh.publish(CustomerSaved(customer_id="late", name="Ada"), "late")
-    mesh.project()
-    assert mesh.rows("customer_totals")["late"]["order_count"] == 3
-    place(mesh, 204, "late")
-    mesh.project()
-    assert mesh.rows("customer_totals")["late"]["order_count"] == 4
-    mesh.assert_sound()
+    with mesh.projecting():
+        place(mesh, 201, "late")
+        place(mesh, 202, "late")
+        mesh.wait_caught_up()
+        assert "late" not in mesh.rows("customer_totals")
+        place(mesh, 203, "late")
+        mesh.publish(CustomerSaved(customer_id="late", name="Ada"), "late")
+        mesh.wait_caught_up()
+        assert mesh.rows("customer_totals")["late"]["order_count"] == 3
+        place(mesh, 204, "late")
+        mesh.wait_caught_up()
+        assert mesh.rows("customer_totals")["late"]["order_count"] == 4
+        mesh.assert_sound()
 
 
 def test_a_root_that_goes_and_comes_back_beside_changes_of_its_children(mesh: Mesh) -> None:
