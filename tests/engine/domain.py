@@ -233,6 +233,7 @@ order_friends = View(
     friends=by_workflow(Order, Customer).list(Customer.name),
     best=by_workflow(Order, Customer).max(Customer.name),
 )
+
 CATALOG = Catalog.of(
     entities=[Customer, Loyalty, Order, Line, Tally, Product],
     views=[order_overview, customer_overview, product_sales, workflow_overview, order_friends],

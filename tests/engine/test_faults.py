@@ -180,7 +180,11 @@ def test_postgres_restarted_in_the_midst_of_a_build(
         mesh.publish(ToolBought(tool_id=tool, name=f"saw {tool}"), tool)
     mesh.publisher.flush()
     before = mesh.rows("client_overview")
-    for fault, step in ((kill_postgres, "reading"), (stop_postgres, "computing")):
+    for fault, step in (
+        (kill_postgres, "reading"),
+        (stop_postgres, "reading"),
+        (kill_postgres, "computing"),
+    ):
         struck = threading.Event()
 
         def progress(
@@ -208,7 +212,7 @@ def test_postgres_restarted_in_the_midst_of_a_build(
     assert mesh.outcomes("shed.events") == (TOOLS, TOOLS, 0, 0, 0)
     assert [state for (state,) in mesh.query("SELECT state FROM mesh.deploys ORDER BY id")] == [
         "done",
-        *["interrupted"] * 2,
+        *["interrupted"] * 3,
         "done",
     ]
     pruned = prune_all(mesh.database_url, mesh.catalog)
