@@ -22,6 +22,11 @@ hypothesis.settings.register_profile("steady", derandomize=True)
 hypothesis.settings.load_profile("steady")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Half as many again as there are processors: tests wait for groups and servers much of their time."""
+    return max(1, (os.cpu_count() or 1) * 3 // 2)
+
+
 @pytest.fixture(scope="session")
 def services() -> Iterator[Services]:
     """Kafka and Postgres for the session."""

@@ -54,13 +54,13 @@ def deploy(
         unregister(connection, interrupted(connection))
         drop_orphans(connection)
         rows = versions.version_rows(connection)
+        changes = plan(catalog, rows, wishes.rebuild)
+        if wishes.nothing_else:
+            _refuse_other_changes(catalog, changes)
         also = {topic for row in rows for topic in row.topics}
         facts = make_topics(admin, catalog, topics, also, report)
         with connection.transaction():
             checkpoints.ensure(connection, facts.values())
-        changes = plan(catalog, rows, wishes.rebuild)
-        if wishes.nothing_else:
-            _refuse_other_changes(catalog, changes)
         record = deploys.begin(connection, changes.to_json())
         given = Given(
             connection,
@@ -82,8 +82,7 @@ def deploy(
             with suppress(psycopg.OperationalError):  # the next deploy clears up
                 unregister(connection, interrupted(connection))
                 drop_orphans(connection)
-                proofs = [asdict(proof) for proof in report.proofs]
-                record.end(deploys.ending_of(error), proofs, str(error) or type(error).__name__)
+                record.fail(error, [asdict(proof) for proof in report.proofs])
             if isinstance(error, psycopg.OperationalError):
                 first = str(error).strip().split("\n")[0].rstrip(".")
                 raise DependencyUnavailable(

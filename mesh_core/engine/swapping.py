@@ -133,7 +133,7 @@ def rollback(database_url: str) -> list[VersionRow]:
             barrier(connection, steps)
         except BaseException as error:
             with suppress(psycopg.OperationalError):
-                record.end(deploys.ending_of(error), (), str(error) or type(error).__name__)
+                record.fail(error)
             raise
         record.end("done", (), "rolled back")
         return previous

@@ -2,7 +2,7 @@
 
 1. Checkpoints FOR UPDATE in (topic, partition) order: the barrier. Offset and fence must be what we hold.
 2. Versions, held keys, decisions and look-ups, read after the lock in fresh statements.
-3. Fold. Entity rows: staged, then one statement a patch shape.
+3. Fold. Entity rows: one statement a patch shape, of rows that are staged before or, if they are few, bound to it.
 4. View locks by version id; then affected roots, and their rows, or the fan-out queue where these are many.
 5. Held events, event index, sequences, decisions; whether every row was ours to write; checkpoints; NOTIFY; commit.
 
@@ -11,7 +11,6 @@ Every transaction takes its locks in this order, so none can deadlock with anoth
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,8 +149,7 @@ class Applier:
             if partition not in advances and partition in folding.counts:
                 advances[partition] = Advance(locked[partition].next_offset, folding.counts[partition])
         positions = {partition: change.next_offset for partition, change in advances.items()}
-        announced = self._announced(positions) if self.build == LIVE else None
-        checkpoints.advance(cursor, advances, self.build, announced=announced)
+        checkpoints.advance(cursor, advances, self.build, announced=self.build == LIVE)
         self.plan.scratch.empty(cursor)
         return Applied(positions, folding.counts)
 
@@ -308,15 +306,6 @@ class Applier:
     def _advance(self, batch: Batch, counts: Mapping[TopicPartition, Counts]) -> Advance:
         timestamps = batch.chunk.timestamps
         return Advance(batch.chunk.next_offset, counts[batch.partition], max(timestamps, default=None))
-
-    @staticmethod
-    def _announced(positions: Mapping[TopicPartition, int]) -> str:
-        payload: dict[str, dict[str, int]] = {}
-        for partition, offset in positions.items():
-            payload.setdefault(partition.topic, {})[str(partition.partition)] = offset
-        text = json.dumps(payload, separators=(",", ":"))
-        # A listener re-reads the checkpoints anyway; too long a payload is left out.
-        return text if len(text) < 7900 else ""
 
 
 def _ranges(batches: Sequence[Batch]) -> dict[TopicPartition, tuple[int, int]]:

@@ -146,15 +146,20 @@ class Advance:
     """Milliseconds since 1970 of the newest record."""
 
 
+MAX_PAYLOAD = 7900
+"""Bytes of a NOTIFY; Postgres takes 7,999."""
+LAST_TIMESTAMP = 253_402_300_799_999
+"""Milliseconds since 1970 of the last time that Python can tell; a topic may take records of any time."""
 _ADVANCE = """
 UPDATE mesh.checkpoints c SET next_offset = a.next_offset, consumed = c.consumed + a.consumed,
     applied = c.applied + a.applied, ignored = c.ignored + a.ignored, dead_lettered = c.dead_lettered + a.dead_lettered,
-    parked = c.parked + a.parked, event_time = greatest(c.event_time, to_timestamp(a.timestamp / 1000.0)),
-    updated_at = clock_timestamp()
+    parked = c.parked + a.parked, updated_at = clock_timestamp(),
+    event_time = greatest(c.event_time, to_timestamp(a.timestamp / 1000.0))
 FROM json_to_recordset(%s::json) AS a(topic text, part int, next_offset bigint, consumed bigint, applied bigint,
     ignored bigint, dead_lettered bigint, parked bigint, timestamp bigint)
 WHERE c.build = %s AND c.topic = a.topic AND c."partition" = a.part
 """
+_ADVANCE_AND_NOTIFY = f"WITH advanced AS ({_ADVANCE}) SELECT pg_notify('mesh_positions', %s)"
 
 
 def advance(
@@ -162,11 +167,11 @@ def advance(
     advances: Mapping[TopicPartition, Advance],
     build: int = LIVE,
     *,
-    announced: str | None = None,
+    announced: bool = False,
 ) -> None:
-    """Write locked checkpoints at the end of their transaction; its commit tells `announced` to who waits for positions.
+    """Write locked checkpoints at the end of their transaction. Where they are `announced`, its commit sends a NOTIFY.
 
-    One statement, for each takes its tenth of a small transaction.
+    It is one statement for all, since each one takes about a tenth of a small transaction.
     """
     rows = [
         {
@@ -174,16 +179,17 @@ def advance(
             "part": partition.partition,
             "next_offset": change.next_offset,
             **asdict(change.counts),
-            "timestamp": change.timestamp,
+            "timestamp": None if change.timestamp is None else min(change.timestamp, LAST_TIMESTAMP),
         }
         for partition, change in advances.items()
     ]
     values = (json.dumps(rows), build)
-    if announced is None:
+    if not announced:
         cursor.execute(_ADVANCE, values)
-    else:
-        notifying = "SELECT pg_notify('mesh_positions', %s)"
-        cursor.execute(f"WITH advanced AS ({_ADVANCE}) {notifying}", (*values, announced))
+        return
+    told = Position({partition: change.next_offset for partition, change in advances.items()}).to_header()
+    # Who listens reads the checkpoints anyway; too long a payload is left out.
+    cursor.execute(_ADVANCE_AND_NOTIFY, (*values, told if len(told) < MAX_PAYLOAD else ""))
 
 
 def halt(connection: psycopg.Connection[Any], topic: str, reason: str) -> None:

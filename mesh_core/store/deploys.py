@@ -50,6 +50,13 @@ class Record:
             (state, Jsonb(list(proofs)), detail, self.id),
         )
 
+    def fail(self, error: BaseException, proofs: Sequence[Mapping[str, Any]] = ()) -> None:
+        """The deploy has ended by this error."""
+        state: Ending = "failed" if isinstance(error, Exception) else "interrupted"
+        if isinstance(error, MeshError) and not isinstance(error, DependencyUnavailable):
+            state = "refused"
+        self.end(state, proofs, str(error) or type(error).__name__)
+
 
 def begin(connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]]) -> Record:
     """Record that a deploy begins. Nobody else may be deploying: what still runs was interrupted."""
@@ -62,13 +69,6 @@ def begin(connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]]
     ).fetchone()
     assert row is not None
     return Record(connection, int(row[0]))
-
-
-def ending_of(error: BaseException) -> Ending:
-    """How a deploy ended that raised this."""
-    if isinstance(error, MeshError) and not isinstance(error, DependencyUnavailable):
-        return "refused"
-    return "failed" if isinstance(error, Exception) else "interrupted"
 
 
 def _who() -> str:

@@ -66,13 +66,13 @@ def view_select(
             text += f" JOIN {touched} k ON {equal('k', view.key, 'v', view.key)}"
         return text
     kept = kept_columns(view)
-    is_new = f"b.{quote(view.key[0])} IS NULL"
-    writer = _Writer(tables, touched, many, dict.fromkeys(kept, is_new) if before else {})
+    is_new = f"b.{quote(view.key[0])} IS NULL" if before else ""
+    writer = _Writer(tables, touched, many, frozenset(kept), is_new)
     root = _Scope("r", view.root, writer)
     values = {column.name: root.value(_given(column.expression)) for column in view.columns}
     for each in chain.from_iterable(kept.values()):
         value = values[each.column]
-        if before:
+        if is_new:
             value = f"CASE WHEN {is_new} THEN {value} ELSE b.{quote(each.column)} + k.{each.name} END"
         values[each.column] = _canonical(value, each.rollup)
     outputs = [f"{value} AS {quote(name)}" for name, value in values.items()]
@@ -134,8 +134,9 @@ class _Writer:
     tables: Tables
     touched: str | None
     many: bool
-    only_where: Mapping[Path, str]
-    """Conditions on the root, without which the children over a path from it are of no use."""
+    kept: frozenset[Path] = frozenset()
+    is_new: str = ""
+    """Whether the root has no row before: only then are the children over a path that is `kept` of use."""
     aliases: int = 0
 
     def alias(self) -> str:
@@ -281,8 +282,8 @@ class _Scope:
                     source += f" JOIN {table} ON {on}"
             previous = scope
         group = _Rollups(writer.alias(), previous, source, where)
-        if outer.alias == "r" and path in writer.only_where:
-            group.where += f" AND {writer.only_where[path]}"
+        if writer.is_new and outer.alias == "r" and path in writer.kept:
+            group.where += f" AND {writer.is_new}"
             return group
         edge = path[0]
         # Of touched roots, only those of the root itself are known beforehand.
@@ -306,15 +307,13 @@ def _canonical(total: str, rollup: Rollup[Any, Any]) -> str:
 
 def difference_sql(rollup: Rollup[Any, Any], tables: Tables, alias: str, sign: str) -> str:
     """SQL of what row `alias` of the child adds to a count or a sum, times `sign`."""
-    child = _Scope(alias, rollup.path[-1].target, _Writer(tables, None, False, {}))
+    child = _Scope(alias, rollup.path[-1].target, _Writer(tables, None, many=False))
     value = sign
     if rollup.argument is not None:
         value = f"coalesce({sign} * {child.value(rollup.argument)}::numeric, 0)"
-    return (
-        f"CASE WHEN {child.value(rollup.where)} THEN {value} ELSE 0 END"
-        if rollup.where is not None
-        else value
-    )
+    if rollup.where is not None:
+        value = f"CASE WHEN {child.value(rollup.where)} THEN {value} ELSE 0 END"
+    return value
 
 
 _OF_NOTHING = {"count": "0", "sum": "0", "list": "'[]'::jsonb"}

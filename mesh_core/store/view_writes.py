@@ -190,12 +190,10 @@ class ViewVersion:
         return starts_select(node, self.tables, self.sources[node.entity].touched, self._flag(node))
 
     def _affected(self, node: Node, kept: Sequence[Kept]) -> str:
-        rows = (self.model, self.tables, self.sources[node.entity].touched, self._flag(node))
-        affected = affected_select(node, *rows)
+        select = differences_select if kept and node.kept else affected_select
+        affected = select(node, self.model, self.tables, self.sources[node.entity].touched, self._flag(node))
         if not kept:
             return affected
-        if node.kept:
-            affected = differences_select(node, *rows)
         changes = "".join(f", {each.name if each in node.kept else 0}" for each in kept)
         return f"SELECT {columns_sql(self.model.key)}{changes} FROM ({affected}) AS a"
 

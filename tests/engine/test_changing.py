@@ -10,16 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 
 from mesh_core.engine.swapping import rollback
 from mesh_core.log import Delivered
-from mesh_core.model.identifiers import uuid7
-from mesh_core.settings import Settings
 from tests.engine.desk import ClientGone, TicketMoved, catalog, say
 from tests.engine.events import Said, encoded
 from tests.support.mesh import Mesh
-from tests.support.services import Services, delete_all_topics, fresh_database
+from tests.support.services import Services, fresh_settings
 
 FLAGS = ("sums", "with_city", "ticket_list", "by_workflow", "priced", "tools")
 
@@ -121,15 +118,7 @@ def meshes(services: Services) -> Iterator[Any]:
     with ExitStack() as stack:
 
         def make() -> Mesh:
-            delete_all_topics(services.kafka_bootstrap_servers)
-            url = stack.enter_context(fresh_database(services.database_url))
-            made = Settings(
-                database_url=SecretStr(url),
-                kafka_bootstrap_servers=services.kafka_bootstrap_servers,
-                group=f"group{uuid7()}",
-                projector_metrics_port=0,
-            )
-            mesh = Mesh(made, catalog())
+            mesh = Mesh(stack.enter_context(fresh_settings(services)), catalog())
             stack.callback(mesh.close)
             return mesh
 

@@ -182,9 +182,12 @@ def test_a_rollback_waits_for_nobody(desk: Mesh) -> None:
 
 def test_a_rebuild_deploys_no_change(desk: Mesh) -> None:
     before = relations(desk)
-    with pytest.raises(DeployRefused, match=r"not deployed: desk\.client, client_overview"):
-        desk.deploy(catalog(with_city=True), rebuild=["desk.ticket"], nothing_else=True)
+    changed = catalog(with_city=True, tools=True)
+    with pytest.raises(DeployRefused, match=r"not deployed: desk\.client, shed\.tool, client_overview"):
+        desk.deploy(changed, rebuild=["desk.ticket"], nothing_else=True)
     assert relations(desk) == before
+    with desk.driver.admin() as admin:
+        assert "shed.events" not in admin.describe(["desk.events", "shed.events"])
 
 
 def test_a_deploy_that_is_interrupted_says_so(desk: Mesh) -> None:

@@ -7,10 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from pydantic import SecretStr
 
-from mesh_core.model.identifiers import uuid7
-from mesh_core.settings import Settings
 from tests.engine.domain import (
     CustomerRemoved,
     CustomerSaved,
@@ -23,7 +20,7 @@ from tests.engine.domain import (
 )
 from tests.engine.totals import CATALOG
 from tests.support.mesh import Mesh
-from tests.support.services import Services, delete_all_topics, fresh_database
+from tests.support.services import Services, fresh_settings
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -31,14 +28,7 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def mesh(services: Services) -> Iterator[Mesh]:
     """The test domain and the totals; each test uses keys of its own."""
-    delete_all_topics(services.kafka_bootstrap_servers)
-    with fresh_database(services.database_url) as url:
-        settings = Settings(
-            database_url=SecretStr(url),
-            kafka_bootstrap_servers=services.kafka_bootstrap_servers,
-            group=f"group{uuid7()}",
-            projector_metrics_port=0,
-        )
+    with fresh_settings(services) as settings:
         made = Mesh(settings, CATALOG)
         made.deploy()
         yield made

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any, cast
 
 import psycopg
 import pytest
-from pydantic import SecretStr
 
 from mesh_core.log import TopicPartition
 from mesh_core.settings import Settings
@@ -21,7 +21,7 @@ from mesh_core.store.versions import Plan, live_plan
 from mesh_core.store.view_writes import MANY, ViewVersion
 from tests.engine.totals import CATALOG
 from tests.support.mesh import Mesh
-from tests.support.services import Services, delete_all_topics, fresh_database
+from tests.support.services import Services, fresh_settings
 
 FILL = """
 INSERT INTO data.crm_customer__1 SELECT 'C' || n, 'name', 'city', NULL, 0 FROM generate_series(1, 100000) n;
@@ -55,16 +55,12 @@ KEYS = {
 
 
 @pytest.fixture(scope="module")
-def large(services: Services) -> Iterator[tuple[psycopg.Connection[Any], Plan]]:
-    """Large tables; who uses them leaves them as they were."""
-    delete_all_topics(services.kafka_bootstrap_servers)
-    with (
-        fresh_database(services.database_url) as url,
-        psycopg.connect(url, autocommit=True) as connection,
-    ):
-        made = Settings(database_url=SecretStr(url), kafka_bootstrap_servers=services.kafka_bootstrap_servers)
-        mesh = Mesh(made, CATALOG)
+def tables(services: Services) -> Iterator[tuple[psycopg.Connection[Any], Plan]]:
+    """Large tables; use `large`."""
+    with ExitStack() as stack:
+        mesh = Mesh(stack.enter_context(fresh_settings(services)), CATALOG)
         mesh.deploy(partitions=1)
+        connection = stack.enter_context(psycopg.connect(mesh.database_url, autocommit=True))
         connection.execute("SET jit = off")
         connection.execute(FILL)
         connection.execute("ANALYZE")
@@ -75,8 +71,14 @@ def large(services: Services) -> Iterator[tuple[psycopg.Connection[Any], Plan]]:
         connection.execute("ANALYZE")
         for statement in plan.temporary_tables():
             connection.execute(statement)
-        mesh.close()
         yield connection, plan
+
+
+@pytest.fixture
+def large(tables: tuple[psycopg.Connection[Any], Plan]) -> Iterator[tuple[psycopg.Connection[Any], Plan]]:
+    """Large tables, which are afterwards as they were."""
+    with tables[0].transaction(force_rollback=True):
+        yield tables
 
 
 def scanned(connection: psycopg.Connection[Any], statement: str) -> tuple[set[str], str]:
@@ -214,11 +216,6 @@ def test_finding_out_how_many_rows_a_change_reaches_stops_at_the_limit(
     large: tuple[psycopg.Connection[Any], Plan],
 ) -> None:
     connection, plan = large
-    with connection.transaction(force_rollback=True):
-        _fan_out_stops_at_the_limit(connection, plan)
-
-
-def _fan_out_stops_at_the_limit(connection: psycopg.Connection[Any], plan: Plan) -> None:
     connection.execute(
         "INSERT INTO data.sales_order__1 SELECT 200000 + n, 'C7', now(), NULL, 0 FROM generate_series(1, 30000) n;"
         "INSERT INTO data.mesh_workflow_entry__1 SELECT md5('w7')::uuid, 'sales', 'order', (200000 + n)::text, 'sales.events', "
@@ -246,7 +243,7 @@ def test_a_child_more_is_counted_without_reading_those_that_were_there(
     connection, plan = large
     view = next(view for view in plan.views if view.model.name == "order_totals")
     line = view.sources["sales.line"]
-    with connection.transaction(force_rollback=True), connection.cursor() as cursor:
+    with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO data.sales_line__1 SELECT 7, 100000 + n, 1, 1, 0 FROM generate_series(1, 30000) n"
         )

@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from pydantic import SecretStr
 
 from mesh_core.model import (
     Catalog,
@@ -26,10 +25,8 @@ from mesh_core.model import (
     upsert,
 )
 from mesh_core.model.builtin import EntryRegistered, Workflow, WorkflowCreated
-from mesh_core.model.identifiers import uuid7
-from mesh_core.settings import Settings
 from tests.support.mesh import Mesh
-from tests.support.services import Services, delete_all_topics, fresh_database
+from tests.support.services import Services, fresh_settings
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 ONE, TWO = UUID(int=1), UUID(int=2)
@@ -191,15 +188,7 @@ CATALOG = Catalog.of(
 @pytest.fixture(scope="module", params=[10_000, 1], ids=["at_once", "queued"])
 def shared(services: Services, request: pytest.FixtureRequest) -> Iterator[Mesh]:
     """All of it also with what reaches more than one root going through the fan-out queue."""
-    delete_all_topics(services.kafka_bootstrap_servers)
-    with fresh_database(services.database_url) as url:
-        settings = Settings(
-            database_url=SecretStr(url),
-            kafka_bootstrap_servers=services.kafka_bootstrap_servers,
-            group=f"group{uuid7()}",
-            projector_metrics_port=0,
-            fan_out_limit=request.param,
-        )
+    with fresh_settings(services, fan_out_limit=request.param) as settings:
         mesh = Mesh(settings, CATALOG)
         mesh.deploy()
         with mesh.projecting():

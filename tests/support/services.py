@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 import psycopg
@@ -134,6 +134,21 @@ def delete_all_topics(bootstrap_servers: str) -> None:
             admin.delete_topics(topics)
     finally:
         admin.close()
+
+
+@contextmanager
+def fresh_settings(services: Services, **more: Any) -> Iterator[Settings]:
+    """Settings of a mesh of one's own: no topics, an empty database, a fresh consumer group, and `more`."""
+    delete_all_topics(services.kafka_bootstrap_servers)
+    with fresh_database(services.database_url) as url:
+        yield Settings(
+            database_url=SecretStr(url),
+            kafka_bootstrap_servers=services.kafka_bootstrap_servers,
+            group=f"group{uuid.uuid4()}",
+            projector_metrics_port=0,
+            api_port=0,
+            **more,
+        )
 
 
 def environment_of(settings: Settings) -> dict[str, str]:
