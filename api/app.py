@@ -6,16 +6,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
 
 from api import admin, events, problems, views, workflows
+from api.answers import EXPOSED
 from api.context import Mesh
 from api.documents import serve_openapi
-from api.middleware import RequestTelemetry
+from api.middleware import RequestTelemetry, UrlLimit
 from api.publishing import Publishing
 from api.swagger import serve_swagger
 from mesh_core import stack
 from mesh_core.log import KafkaConfig
-from mesh_core.read import Database
+from mesh_core.read import Database, Paging
+from mesh_core.read.cursor import cursor_key
+from mesh_core.read.filters import Bounds
 from mesh_core.settings import Settings, load_settings
 
 
@@ -33,7 +37,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             pool_size=settings.database_pool_size,
             statement_timeout_seconds=settings.statement_timeout_seconds,
         ),
-        Publishing(KafkaConfig.from_settings(settings, addresses.kafka_bootstrap_servers)),
+        publishing=Publishing(KafkaConfig.from_settings(settings, addresses.kafka_bootstrap_servers)),
+        paging=Paging(
+            settings.page_limit_default,
+            settings.page_limit_max,
+            cursor_key(settings.cursor_key, addresses.database_url),
+            settings.stream_rows_max,
+            Bounds(settings.query_conditions_max, settings.query_depth_max, settings.query_list_max),
+        ),
     )
 
     @asynccontextmanager
@@ -58,5 +69,15 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     serve_openapi(app)
     serve_swagger(app)
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
+            allow_methods=["GET", "HEAD", "POST", "PUT"],
+            allow_headers=["*"],
+            expose_headers=EXPOSED,
+            max_age=600,
+        )
+    app.add_middleware(UrlLimit, longest=settings.url_bytes_max)
     app.add_middleware(RequestTelemetry)
     return app

@@ -12,8 +12,6 @@ from api.problems import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from mesh_core.contracts.limits import contains_nul, json_problem, too_deep
 
 T = TypeVar("T")
-MAX_BODY = 256 * 1024
-"""Bytes of a request's body. Not FastAPI's own limit, whose answer is no problem document."""
 
 
 async def read_body(request: Request, kind: type[T], empty: T) -> T:
@@ -21,12 +19,13 @@ async def read_body(request: Request, kind: type[T], empty: T) -> T:
 
     Raises InvalidBody, BodyTooLarge or UnsupportedMediaType.
     """
+    longest = request.app.state.mesh.settings.body_bytes_max
     body = b""
     async for chunk in request.stream():
         body += chunk
-        if len(body) > MAX_BODY:
+        if len(body) > longest:
             raise BodyTooLarge(
-                f"The body has more than {MAX_BODY:,} bytes.",
+                f"The body has more than {longest:,} bytes.",
                 remedy="Send a reference to large content instead of the content.",
             )
     if not body:

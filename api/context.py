@@ -7,18 +7,20 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from api.negotiation import demand
 from api.publishing import Publishing
-from mesh_core.read import Database
+from mesh_core.read import Database, Demand, Paging
 from mesh_core.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """The settings, the one way to read, and the one way to publish."""
+    """The settings, the one way to read, the one way to publish, and how lists are paged."""
 
     settings: Settings
     database: Database
     publishing: Publishing
+    paging: Paging
 
 
 async def _mesh(request: Request) -> Mesh:  # async, or each request would visit a thread
@@ -26,5 +28,12 @@ async def _mesh(request: Request) -> Mesh:  # async, or each request would visit
     return mesh
 
 
+async def _demanded(request: Request) -> Demand:
+    mesh: Mesh = request.app.state.mesh
+    return demand(request.headers, mesh.settings.read_wait_max_seconds)
+
+
+Demanded = Annotated[Demand, Depends(_demanded)]
+"""A route's parameter of this type is what the answer must reflect, as the request's headers say."""
 Context = Annotated[Mesh, Depends(_mesh)]
 """A route's parameter of this type is the Mesh."""

@@ -8,8 +8,9 @@ from time import perf_counter
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.problems import internal_error
+from api.problems import internal_error, url_too_long
 from mesh_core.model.identifiers import uuid7
+from mesh_core.read.database import SPENT
 from mesh_core.telemetry import bound, get_logger, is_traceparent, metrics, new_traceparent, request_span
 
 CORRELATION_ID = "X-Correlation-ID"
@@ -39,9 +40,21 @@ class RequestTelemetry:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-correlation-id", correlation_id.encode())]
+                total, waited = perf_counter() - started, sum(spent)
+                timing = f"db;dur={waited * 1000:.1f}, total;dur={total * 1000:.1f}"
+                message["headers"] = [
+                    *message["headers"],
+                    (b"x-correlation-id", correlation_id.encode()),
+                    (b"server-timing", timing.encode()),
+                ]
             await send(message)
 
+        if (
+            scope["method"] == "HEAD"
+        ):  # as GET; the server sends no body, for it goes by the scope that it made
+            scope = {**scope, "method": "GET", "head": True}
+        spent: list[float] = []
+        SPENT.set(spent)
         with (
             bound(correlation_id=correlation_id, traceparent=traceparent),
             request_span(f"{scope['method']} {scope['path']}", traceparent) as span,
@@ -63,6 +76,21 @@ class RequestTelemetry:
                 _log.debug(
                     "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 6)
                 )
+
+
+class UrlLimit:
+    """ASGI middleware. Refuses a path with its parameters that is longer than so many bytes, before anybody reads it."""
+
+    def __init__(self, app: ASGIApp, longest: int) -> None:
+        self._app, self._longest = app, longest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handles one request; other scopes pass through."""
+        length = len(scope.get("raw_path") or b"") + len(scope.get("query_string", b""))
+        if scope["type"] == "http" and length > self._longest:
+            await url_too_long(scope["path"][:200], length, self._longest)(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _correlation_id(headers: Headers) -> str:

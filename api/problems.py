@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.negotiation import NotAcceptable
 from mesh_core.errors import DependencyUnavailable, MeshError, UsageError
 from mesh_core.log import DeliveryFailed, EnvelopeError, MessageTooLarge, TopicMissing
 from mesh_core.read import errors as read
@@ -41,6 +42,9 @@ _STATUS: Mapping[type[MeshError], int] = {
     read.NotFound: 404,
     read.RequestError: 400,
     read.CursorExpired: 410,
+    read.NotReached: 504,
+    read.TooStale: 503,
+    read.Parked: 409,
     read.NotMigrated: 503,
     read.NotDeployed: 503,
     MessageTooLarge: 413,
@@ -50,6 +54,7 @@ _STATUS: Mapping[type[MeshError], int] = {
     InvalidBody: 422,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
+    NotAcceptable: 406,
     DependencyUnavailable: 503,
     UsageError: 400,
     MeshError: 500,
@@ -102,6 +107,18 @@ def internal_error(path: str) -> Response:
     )
 
 
+def url_too_long(path: str, length: int, longest: int) -> Response:
+    """The problem of a URL that is not even read."""
+    return problem(
+        path,
+        414,
+        "url-too-long",
+        "The URL is too long.",
+        f"Path and parameters have {length:,} bytes, more than {longest:,}.",
+        "Ask by POST /v1/query, or with fewer values.",
+    )
+
+
 def status_of(error: MeshError) -> int:
     """The HTTP status that tells of `error`."""
     return next(_STATUS[kind] for kind in type(error).__mro__ if kind in _STATUS)
@@ -122,6 +139,7 @@ async def _mesh_error(request: Request, error: Exception) -> Response:
         title,
         error.args[0],
         error.remedy or "Correct the request.",
+        {"Mesh-Position": error.position} if isinstance(error, read.Unmet) else None,
     )
 
 
@@ -152,11 +170,14 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
         400: "The request cannot be understood.",
         404: "There is nothing of that name.",
         405: "The path has no such method.",
-        410: "The cursor belongs to a version that no longer serves.",
+        406: "The answer has none of the forms that are accepted.",
+        409: "An event below Mesh-Min-Position waits behind a dead letter.",
+        410: "The cursor is of another order of rows, or of columns that have changed since.",
         413: "The body is too large.",
         415: "The body is not JSON.",
         422: "The request does not have the form that the route asks for.",
         500: "Something went wrong here.",
+        504: "What was asked for by Mesh-Min-Position was not reached in time.",
         503: "Postgres or Kafka is unavailable, or not yet migrated and deployed.",
     }
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}

@@ -140,6 +140,32 @@ class Settings(BaseSettings):
     page_limit_default: int = Field(100, ge=1, description="Rows in a page, where a request does not say.")
     page_limit_max: int = Field(1000, ge=1, description="Most rows in a page that a request may ask for.")
 
+    stream_rows_max: int = Field(
+        10_000_000, ge=1, le=10**9, description="Most rows of an answer as NDJSON or CSV."
+    )
+    query_conditions_max: int = Field(100, ge=1, le=1000, description="Most conditions in a request.")
+    query_depth_max: int = Field(
+        8, ge=1, le=50, description="Most parentheses within each other in a filter."
+    )
+    query_list_max: int = Field(1000, ge=1, le=100_000, description="Most values in a list of a filter.")
+    url_bytes_max: int = Field(
+        16_384, ge=512, le=65_536, description="Longest URL, as bytes of its path and its parameters."
+    )
+    body_bytes_max: int = Field(
+        262_144, ge=1024, le=2**30, description="Largest body of a request, in bytes."
+    )
+    read_wait_max_seconds: float = Field(
+        30.0, ge=0, le=600, description="Longest that a read waits for a position (`Prefer: wait=SECONDS`)."
+    )
+    cursor_key: SecretStr | None = Field(
+        None,
+        description="Signs the cursors of pages; unset: made of the database's URL. All API processes need the same.",
+    )
+    cors_origins: str = Field(
+        "",
+        description="Origins whose pages may read the API, as `https://app.example`, comma-separated; `*`: any.",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severe line to log."
     )

@@ -8,21 +8,21 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from api.answers import page_answer
-from api.context import Context
+from api.context import Context, Demanded
 from api.events import documents
 from api.problems import documented
 from mesh_core import read
-from mesh_core.read.grammar import limit_of
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
 Text = Annotated[str | None, Query(min_length=1, max_length=512)]
 
 
-@router.get("", operation_id="list_events", responses=documents.TIMELINE | documented(400, 422))
+@router.get("", operation_id="list_events", responses=documents.TIMELINE | documented(400, 410, 422, 504))
 async def list_events(
     request: Request,
     mesh: Context,
+    demand: Demanded,
     workflow: Text = None,
     service: Text = None,
     entity: Text = None,
@@ -34,5 +34,5 @@ async def list_events(
     """The timeline: events that belong to a workflow in the order of their time, by any of the filters."""
     given = {"workflow": workflow, "service": service, "entity": entity, "type": type, "subject": subject}
     filters = {name: value for name, value in given.items() if value is not None}
-    bounded = limit_of(limit, limit=mesh.settings.page_limit_default, limit_max=mesh.settings.page_limit_max)
-    return page_answer(request, await read.timeline(mesh.database, filters, limit=bounded, cursor=cursor))
+    page = await read.timeline(mesh.database, filters, mesh.paging, limit=limit, cursor=cursor, demand=demand)
+    return page_answer(request, page)

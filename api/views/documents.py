@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from api.answers import LINK_HEADER, POSITION, POSITION_HEADER
-from api.problems import documented
+import msgspec
 
-_HEADERS = {POSITION: POSITION_HEADER}
-_PAGE_HEADERS = _HEADERS | {"Link": LINK_HEADER}
+from api.answers import AGE, AGE_HEADER, LINK_HEADER, POSITION, POSITION_HEADER, RANGE_HEADER, TAG_HEADER
+from api.problems import documented
+from mesh_core.read.several import MAX_QUERIES
+
+_HEADERS = {POSITION: POSITION_HEADER, AGE: AGE_HEADER, "ETag": TAG_HEADER}
+_PAGE_HEADERS = _HEADERS | {"Link": LINK_HEADER, "Content-Range": RANGE_HEADER}
 
 TYPES: Mapping[str, dict[str, Any]] = {
     "int": {"type": "integer", "format": "int64"},
@@ -34,6 +37,30 @@ EXAMPLES: Mapping[str, Any] = {
     "json": [],
 }
 
+
+def _query(name: str, description: str, example: str) -> dict[str, Any]:
+    schema = {"type": "string"}
+    return {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+
+
+_HEADER = {"in": "header", "schema": {"type": "string"}}
+DEMAND: list[dict[str, Any]] = [
+    _HEADER
+    | {
+        "name": "Mesh-Min-Position",
+        "description": "What the answer must reflect: the Mesh-Position that a write answered.",
+        "example": '{"sales.events":{"0":42}}',
+    },
+    _HEADER
+    | {
+        "name": "Prefer",
+        "description": "`wait=SECONDS` to wait for that; `max-staleness=SECONDS` to have nothing older.",
+        "example": "wait=2, max-staleness=60",
+    },
+]
+SELECT = _query(
+    "select", "Columns, each perhaps as `name:column` or a place in JSON, `column->key->>key`.", "*"
+)
 PAGING: list[dict[str, Any]] = [
     {
         "name": "limit",
@@ -44,7 +71,7 @@ PAGING: list[dict[str, Any]] = [
     {
         "name": "cursor",
         "in": "query",
-        "description": 'Where the page starts, from the Link header, rel="next", of the one before.',
+        "description": "Where the page starts, from the Link header of another page.",
         "schema": {"type": "string"},
     },
 ]
@@ -59,13 +86,51 @@ def answered(
             "description": description,
             "headers": dict(headers),
             "content": {"application/json": {"schema": dict(schema)}},
-        }
+        },
+        304: {"description": "The client has it already, by If-None-Match."},
     }
 
 
 def paged(description: str, item: Mapping[str, Any]) -> dict[int | str, Any]:
     """`responses` with a 200 of a page of these."""
     return answered(description, {"type": "array", "items": dict(item)}, _PAGE_HEADERS)
+
+
+_COMPARED = (
+    "`eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `in.(a,b)`, `is.null`, `isdistinct`, each also after `not.`"
+)
+_OPERATORS: Mapping[str, str] = dict.fromkeys(TYPES, _COMPARED) | {
+    "text": f"`like`, `ilike` (`*` is any text), {_COMPARED}",
+    "bool": f"`is.true`, `is.false`, {_COMPARED}",
+    "json": "`cs.JSON` (contains), `eq`, `neq`, `is.null`, `isdistinct`, each also after `not.`",
+}
+COUNT: dict[str, Any] = {
+    "name": "count",
+    "in": "query",
+    "description": "How many rows there are in all, in Content-Range.",
+    "schema": {"enum": ["exact", "planned", "estimated"]},
+}
+
+
+def example_text(column: Mapping[str, Any]) -> str:
+    """A value of the column, as a request spells it."""
+    return "true" if column["type"] == "bool" else str(EXAMPLES[column["type"]])
+
+
+class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
+    """One of several queries."""
+
+    view: str
+    key: str | None = None
+    parameters: dict[str, str | list[str]] = {}
+
+
+def rows_answered(item: Mapping[str, Any]) -> dict[int | str, Any]:
+    """`responses` with a 200 of a page of rows, or of all as lines or as CSV."""
+    found = paged("A page of rows; all of them as NDJSON or CSV.", item)
+    text = {"schema": {"type": "string"}}
+    found[200]["content"] |= {"application/x-ndjson": text, "text/csv": text}
+    return found
 
 
 _OBJECT = {"type": "object"}
@@ -119,9 +184,75 @@ _RELATIONS = {
     "properties": {name: {"type": "array", "items": _OBJECT} for name in ("services", "entities", "edges")},
 }
 
+QUERIES = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {
+                "schema": {
+                    "type": "array",
+                    "minItems": 1,
+                    "maxItems": MAX_QUERIES,
+                    "items": {
+                        "title": "Query",
+                        "type": "object",
+                        "required": ["view"],
+                        "additionalProperties": False,
+                        "properties": {
+                            "view": {"type": "string"},
+                            "key": {"type": ["string", "null"], "description": "Of one row; else rows."},
+                            "parameters": {
+                                "type": "object",
+                                "description": "As those of the view's own path.",
+                                "additionalProperties": {
+                                    "anyOf": [
+                                        {"type": "string"},
+                                        {"type": "array", "items": {"type": "string"}},
+                                    ]
+                                },
+                            },
+                        },
+                    },
+                },
+                "example": [
+                    {"view": "order_overview", "key": "10248"},
+                    {
+                        "view": "customer_overview",
+                        "parameters": {"order": "lifetime_total.desc", "limit": "3"},
+                    },
+                ],
+            }
+        },
+    }
+}
+_RESULT = {
+    "type": "object",
+    "properties": {
+        "row": {
+            "type": ["object", "null"],
+            "description": "Of a query with a key; null where there is none.",
+        },
+        "rows": {"type": "array", "items": _OBJECT},
+        "next": {"type": ["string", "null"], "description": "The cursor of the next page."},
+        "prev": {"type": ["string", "null"], "description": "The cursor of the page before."},
+        "count": {"type": "integer"},
+    },
+}
+RESULTS = answered(
+    "The results, in the order of the queries, of one snapshot.",
+    {
+        "type": "object",
+        "required": ["position", "age", "results"],
+        "properties": {
+            "position": {"type": "object", "description": "Per topic and partition the next offset."},
+            "age": {"type": ["number", "null"], "description": "Seconds, as in Mesh-Age."},
+            "results": {"type": "array", "items": _RESULT},
+        },
+    },
+)
 VIEWS = answered("The views.", {"type": "array", "items": _VIEW})
 RELATIONS = answered("Services, entities and edges.", _RELATIONS)
-ROWS = paged("A page of rows.", _OBJECT)
+ROWS = rows_answered(_OBJECT)
 ROW = answered("The row.", _OBJECT)
 
 
@@ -130,16 +261,18 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
     name = view["name"]
     row = row_schema(view)
     about = f"Version {view['version']}, one row per {view['root']}."
+    first = view["columns"][0]
     filters = [
-        {
-            "name": column["name"],
-            "in": "query",
-            "description": "Keeps the rows that are equal: `value` or `eq.value`.",
-            "schema": {"type": "string"},
-        }
+        _query(column["name"], _OPERATORS[column["type"]], f"eq.{example_text(column)}")
         for column in view["columns"]
-        if column["type"] != "json"
     ]
+    junctions = [
+        _query(name, f"Keeps the rows that meet {which} of the conditions.", f"({first['name']}.not.is.null)")
+        for name, which in (("or", "any"), ("and", "all"))
+    ]
+    order = _query(
+        "order", "Columns, each perhaps with .asc or .desc, then .nullsfirst or .nullslast.", first["name"]
+    )
     key = {
         "name": "key",
         "in": "path",
@@ -147,7 +280,7 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
         "description": f"{', '.join(view['key'])}: each percent-encoded and joined by commas if several.",
         "schema": {"type": "string", "minLength": 1},
         "example": ",".join(
-            str(EXAMPLES[column["type"]]) for column in view["columns"] if column["name"] in view["key"]
+            example_text(column) for column in view["columns"] if column["name"] in view["key"]
         ),
     }
     return {
@@ -157,8 +290,8 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
                 "summary": f"Rows of {name}",
                 "description": about,
                 "operationId": f"list_{name}",
-                "parameters": [*PAGING, *filters],
-                "responses": _as_text(paged("A page of rows.", row) | documented(400, 410)),
+                "parameters": [SELECT, order, *PAGING, COUNT, *junctions, *filters, *DEMAND],
+                "responses": _as_text(rows_answered(row) | documented(400, 406, 410, 504)),
             }
         },
         f"/v1/views/{name}/{{key}}": {
@@ -167,8 +300,8 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
                 "summary": f"One row of {name}",
                 "description": about,
                 "operationId": f"get_{name}",
-                "parameters": [key],
-                "responses": _as_text(answered("The row.", row) | documented(400, 404)),
+                "parameters": [key, SELECT, *DEMAND],
+                "responses": _as_text(answered("The row.", row) | documented(400, 404, 406, 409, 504)),
             }
         },
     }

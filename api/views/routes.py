@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from api.answers import document_answer, page_answer, row_answer
-from api.context import Context
+from api.answers import CSV, JSON, NDJSON, document_answer, page_answer, row_answer, stream_answer
+from api.bodies import read_body
+from api.context import Context, Demanded
+from api.negotiation import media_type
 from api.problems import documented
 from api.views import documents
 from mesh_core import read
+from mesh_core.read.grammar import only_select
 
 router = APIRouter(prefix="/v1", tags=["views"])
 
@@ -31,30 +36,48 @@ async def list_relations(mesh: Context) -> Response:
 @router.get(
     "/views/{view}",
     operation_id="list_rows",
-    openapi_extra={"parameters": documents.PAGING},
-    responses=documents.ROWS | documented(400, 404, 410, 422),
+    openapi_extra={"parameters": [documents.SELECT, *documents.PAGING, documents.COUNT, *documents.DEMAND]},
+    responses=documents.ROWS | documented(400, 404, 406, 410, 422, 504),
 )
-async def list_rows(view: str, request: Request, mesh: Context) -> Response:
-    """Rows in the order of the key; any `column=value` or `column=eq.value` keeps those that are equal."""
-    page = await read.list_rows(
-        mesh.database,
-        view,
-        request.query_params.multi_items(),
-        limit=mesh.settings.page_limit_default,
-        limit_max=mesh.settings.page_limit_max,
-    )
-    return page_answer(request, page)
+async def list_rows(view: str, request: Request, mesh: Context, demand: Demanded) -> Response:
+    """A page of rows as JSON, or all of them as NDJSON or CSV: those that meet all `column=operator.value`."""
+    form = media_type(request.headers, (JSON, NDJSON, CSV))
+    parameters = request.query_params.multi_items()
+    if form == JSON:
+        return page_answer(
+            request, await read.list_rows(mesh.database, view, parameters, mesh.paging, demand)
+        )
+    async with AsyncExitStack() as opened:
+        rows = read.stream_rows(mesh.database, view, parameters, mesh.paging, demand, as_json=form == NDJSON)
+        stream = await opened.enter_async_context(rows)
+        return stream_answer(request, stream, form, opened.pop_all().aclose)
+
+
+@router.post(
+    "/query",
+    operation_id="query",
+    openapi_extra=documents.QUERIES,
+    responses=documents.RESULTS | documented(400, 404, 410, 413, 415, 422, 504),
+)
+async def query(request: Request, mesh: Context, demand: Demanded) -> Response:
+    """Several queries, answered from one snapshot: `position` is that of all results."""
+    asked = await read_body(request, list[documents.Query], [])
+    queries = [read.Asked(each.view, each.parameters, each.key) for each in asked]
+    return row_answer(request, await read.answer_several(mesh.database, queries, mesh.paging, demand))
 
 
 @router.get(
     "/views/{view}/{key:path}",
     operation_id="get_row",
-    responses=documents.ROW | documented(400, 404, 422),
+    openapi_extra={"parameters": [documents.SELECT, *documents.DEMAND]},
+    responses=documents.ROW | documented(400, 404, 406, 409, 422, 504),
 )
-async def get_row(view: str, key: str, mesh: Context) -> Response:
+async def get_row(view: str, key: str, request: Request, mesh: Context, demand: Demanded) -> Response:
     """The row with this key.
 
     The parts of a composite key are percent-encoded and joined by commas; the whole is then encoded as any
     segment of a path is.
     """
-    return row_answer(await read.one_row(mesh.database, view, key))
+    media_type(request.headers, (JSON,))
+    select = only_select(request.query_params.multi_items())
+    return row_answer(request, await read.one_row(mesh.database, view, key, select, demand))

@@ -10,13 +10,12 @@ from starlette.responses import Response
 
 from api.answers import document_answer, page_answer, row_answer
 from api.bodies import read_body
-from api.context import Context
+from api.context import Context, Demanded
 from api.problems import documented
 from api.workflows import documents
 from mesh_core import read
 from mesh_core.model.builtin import EntryRegistered, WorkflowCreated
 from mesh_core.model.identifiers import uuid7
-from mesh_core.read.grammar import limit_of
 from mesh_core.read.workflows import checked_entry
 
 router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
@@ -50,10 +49,11 @@ async def create_workflow(request: Request, mesh: Context) -> Response:
     return document_answer(body, position.to_header(), status=201, Location=f"/v1/workflows/{workflow_id}")
 
 
-@router.get("", operation_id="find_workflows", responses=documents.WORKFLOWS | documented(400, 422))
+@router.get("", operation_id="find_workflows", responses=documents.WORKFLOWS | documented(400, 410, 422, 504))
 async def find_workflows(
     request: Request,
     mesh: Context,
+    demand: Demanded,
     service: Text,
     entity: Text,
     key: Text,
@@ -61,19 +61,27 @@ async def find_workflows(
     cursor: str | None = None,
 ) -> Response:
     """The workflows that an entry of a service belongs to."""
-    bounded = limit_of(limit, limit=mesh.settings.page_limit_default, limit_max=mesh.settings.page_limit_max)
-    page = await read.workflows_of(mesh.database, service, entity, key, limit=bounded, cursor=cursor)
+    page = await read.workflows_of(
+        mesh.database, service, entity, key, mesh.paging, limit=limit, cursor=cursor, demand=demand
+    )
     return page_answer(request, page)
 
 
 @router.get(
-    "/{workflow_id}", operation_id="get_workflow", responses=documents.WORKFLOW | documented(400, 404, 422)
+    "/{workflow_id}",
+    operation_id="get_workflow",
+    responses=documents.WORKFLOW | documented(400, 404, 409, 422, 504),
 )
 async def get_workflow(
-    workflow_id: str, mesh: Context, expand: Annotated[Literal["rows"] | None, Query()] = None
+    workflow_id: str,
+    request: Request,
+    mesh: Context,
+    demand: Demanded,
+    expand: Annotated[Literal["rows"] | None, Query()] = None,
 ) -> Response:
     """A workflow with its entries in all services; `expand=rows` adds their rows."""
-    return row_answer(await read.workflow(mesh.database, workflow_id, expand=expand is not None))
+    found = await read.workflow(mesh.database, workflow_id, expand=expand is not None, demand=demand)
+    return row_answer(request, found)
 
 
 @router.put(

@@ -20,7 +20,8 @@ from mesh_core.store import checkpoints
 from mesh_core.store.checkpoints import Checkpoint
 from mesh_core.telemetry import get_logger
 
-CHECK_SECONDS = 5.0
+CHECK_SECONDS = 2.0
+"""About how old rows seem to be while nothing happens, and how long a fault of a topic goes unnoticed."""
 log = get_logger(__name__)
 
 
@@ -41,7 +42,7 @@ class Inspection:
         self._session = session
         self._standing, self._halts = standing, halts
         self._dead_letter_limit = dead_letter_limit
-        self._next = 0.0
+        self._next = self._asked = 0.0
         self._before: Mapping[TopicPartition, Checkpoint] = {}
 
     def of_assigned(
@@ -97,6 +98,7 @@ class Inspection:
         # Read before Kafka is asked: a log cannot end before a checkpoint that is older than the answer.
         self._before = checkpoints.read(self._session.connected(), topics)
         self._hear_of_halts(self._before)
+        self._asked = time.monotonic()
         self._surveyor.ask(topics, mine)
 
     def _heed(self) -> None:
@@ -109,8 +111,12 @@ class Inspection:
             return
         except DependencyUnavailable as error:
             raise EngineError(str(error)) from error
-        positions = self._standing.positions
-        watch.measure_lag(self._session.connected(), positions, survey.extent.ends)
+        positions, ends = self._standing.positions, survey.extent.ends
+        current = [
+            at for at, offset in self._standing.readable().items() if offset >= ends.get(at, offset + 1)
+        ]
+        checkpoints.confirm_current(self._session.connected(), current, time.monotonic() - self._asked)
+        watch.measure_lag(self._session.connected(), positions, ends)
         self._consumer.commit_hint(Position(dict(positions)))
 
     def _hear_of_halts(self, rows: Mapping[TopicPartition, Checkpoint]) -> None:

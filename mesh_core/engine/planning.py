@@ -165,6 +165,8 @@ def view_differences(before: ViewModel, after: ViewModel) -> tuple[str, ...]:
         said.append(f"rooted in {after.root}, was {before.root}")
     said += [f"reads {entity}" for entity in sorted(after.entities - before.entities)]
     said += [f"no longer reads {entity}" for entity in sorted(before.entities - after.entities)]
+    said += [f"index on {', '.join(index)} is new" for index in after.indexes if index not in before.indexes]
+    said += [f"index on {', '.join(index)} goes" for index in before.indexes if index not in after.indexes]
     if not said and old != new:
         said.append("how it is computed")
     return tuple(said)

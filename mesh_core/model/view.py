@@ -47,7 +47,8 @@ class ViewModel:
     """A view as plain data.
 
     `sql` and `number` belong to custom views: a SELECT over `{service_entity}` placeholders, and the number
-    that says it changed. `edges` are the paths whose changes touch a root, besides those of the columns.
+    that says it changed. `edges` are the paths whose changes touch a root, besides those of the columns. `indexes` are
+    the columns of each, besides the key.
     """
 
     name: str
@@ -58,6 +59,7 @@ class ViewModel:
     number: int = 0
     edges: tuple[Path, ...] = ()
     doc: str = ""
+    indexes: tuple[tuple[str, ...], ...] = ()
 
     @property
     def table(self) -> str:
@@ -113,6 +115,8 @@ class ViewModel:
                 for column in self.columns
             ],
         }
+        if self.indexes:
+            data["indexes"] = [list(index) for index in self.indexes]
         if self.sql is not None:
             data |= {
                 "sql": self.sql,
@@ -139,6 +143,7 @@ class ViewModel:
             data.get("sql"),
             data.get("number", 0),
             tuple(path_from_json(path) for path in data.get("edges", ())),
+            indexes=tuple(map(tuple, data.get("indexes", ()))),
         )
 
 
@@ -164,10 +169,19 @@ class View(Generic[R]):
     """A joined row per row of `root`, kept up to date ahead of reads.
 
     `columns` are expressions that start from the root. The root's key columns must be among them, under
-    their own names.
+    their own names. `indexes` are columns that reads filter or order by: `["city", ("status", "total")]`.
     """
 
-    def __init__(self, name: str, root: type[R], /, *, doc: str = "", **columns: Expr[R, Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        root: type[R],
+        /,
+        *,
+        doc: str = "",
+        indexes: Sequence[str | Sequence[str]] = (),
+        **columns: Expr[R, Any],
+    ) -> None:
         self.model = checked(
             ViewModel(
                 name,
@@ -178,6 +192,7 @@ class View(Generic[R]):
                     for column, value in columns.items()
                 ),
                 doc=doc,
+                indexes=_indexes(indexes),
             ),
             root.model,
         )
@@ -202,6 +217,7 @@ class CustomView(Generic[R]):
         columns: Mapping[str, Any],
         edges: Sequence[One[R, Any] | Many[R, Any]] = (),
         doc: str = "",
+        indexes: Sequence[str | Sequence[str]] = (),
     ) -> None:
         typed = []
         for column, annotation in columns.items():
@@ -216,6 +232,7 @@ class CustomView(Generic[R]):
             number,
             tuple(edge.path for edge in edges),
             doc,
+            _indexes(indexes),
         )
         reached = {entity.replace(".", "_"): entity for entity in sorted(model.entities)}
         read = set(re.findall(r"\{(\w+)\}", sql))
@@ -228,6 +245,26 @@ class CustomView(Generic[R]):
                 remedy="Name an edge to it in edges=[…].",
             )
         self.model = checked(model, root.model)
+
+
+def _indexes(declared: Sequence[str | Sequence[str]]) -> tuple[tuple[str, ...], ...]:
+    return tuple((index,) if isinstance(index, str) else tuple(index) for index in declared)
+
+
+def _check_index(model: ViewModel, index: tuple[str, ...]) -> None:
+    kinds = {column.name: column.type.kind for column in model.columns}
+    for name in index:
+        if name not in kinds:
+            raise DeclarationError(f"{model.name}: there is no column {name}, which an index names.")
+        if kinds[name] == "json":
+            raise DeclarationError(
+                f"{model.name}: {name} is JSON, which has no order; an index cannot have it.",
+                remedy="Declare a column for what is looked for in it.",
+            )
+    if not index or len(set(index)) != len(index) or model.indexes.count(index) > 1:
+        raise DeclarationError(
+            f"{model.name}: the index ({', '.join(index)}) is empty or names something twice."
+        )
 
 
 def _typed(view: str, column: str, value: Any) -> ColumnType:
@@ -274,6 +311,8 @@ def checked(model: ViewModel, root: EntityModel) -> ViewModel:
             )
     for path in model.paths:
         _check_path(model.name, path)
+    for index in model.indexes:
+        _check_index(model, index)
     return model
 
 

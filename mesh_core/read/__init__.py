@@ -8,24 +8,33 @@ and their position always come from one snapshot.
 from mesh_core.read.catalogue import relations, views
 from mesh_core.read.database import Database
 from mesh_core.read.errors import ReadError
-from mesh_core.read.rows import Answer, Page, list_rows, one_row
+from mesh_core.read.grammar import Paging
+from mesh_core.read.rows import Answer, Page, Stream, list_rows, one_row, stream_rows
+from mesh_core.read.several import Asked, answer_several
 from mesh_core.read.status import MeshStatus, mesh_status
 from mesh_core.read.timeline import timeline
 from mesh_core.read.versions import Live, Version
+from mesh_core.read.waiting import Demand
 from mesh_core.read.workflows import workflow, workflows_of
 
 __all__ = [
     "Answer",
+    "Asked",
     "Database",
+    "Demand",
     "Live",
     "MeshStatus",
     "Page",
+    "Paging",
     "ReadError",
+    "Stream",
     "Version",
+    "answer_several",
     "list_rows",
     "mesh_status",
     "one_row",
     "relations",
+    "stream_rows",
     "timeline",
     "views",
     "workflow",

@@ -10,19 +10,18 @@ from typing import Any
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
 from mesh_core.model.view import ViewModel
-from mesh_core.read.compiler import GENERATION, POSITION, Statement
+from mesh_core.read.compiler import Statement, headed
 from mesh_core.read.database import Database
 from mesh_core.read.versions import Live, Version
 
 _TOPICS = """
-SELECT {generation}, {position},
-       (SELECT coalesce(json_object_agg(topic, facts), '{{}}')::text
+       (SELECT coalesce(json_object_agg(topic, facts), '{}')::text
         FROM (SELECT topic, json_build_object(
                   'position', json_object_agg(partition, next_offset ORDER BY partition),
                   'applied_at', max(updated_at), 'event_time', max(event_time),
                   'halted', min(topic || '[' || partition || ']: ' || halted_reason)) AS facts
               FROM mesh.checkpoints WHERE build = 0 AND topic = ANY(%s::text[]) GROUP BY topic) AS topics),
-       (SELECT coalesce(json_object_agg(version_id, noted_at), '{{}}')::text
+       (SELECT coalesce(json_object_agg(version_id, noted_at), '{}')::text
         FROM (SELECT version_id, min(noted_at) AS noted_at FROM mesh.fan_out GROUP BY version_id) AS fan_outs)
 """
 
@@ -63,9 +62,9 @@ def columns_of(version: Version) -> list[dict[str, Any]]:
 
 async def _read(database: Database) -> tuple[Live, Mapping[str, Any], Mapping[str, str], str]:
     """The live versions, facts by topic, since when fan-outs are pending by version id, and the position."""
-    text = _TOPICS.format(generation=GENERATION.as_string(), position=POSITION.as_string()).encode()
-    live, row = await database.read(lambda live: Statement(text, (list(live.topics), list(live.topics))))
-    return live, json.loads(row[2]), json.loads(row[3]), row[1]
+    text = headed(_TOPICS).encode()
+    live, row = await database.read(lambda live: Statement(text, (list(live.topics), [], list(live.topics))))
+    return live, json.loads(row[3]), json.loads(row[4]), row[1]
 
 
 def _view(version: Version, topics: Mapping[str, Any], fan_outs: Mapping[str, str]) -> dict[str, Any]:

@@ -7,16 +7,21 @@ from declarations and are quoted; what a client sent is always bound.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 from psycopg import sql
 
-from mesh_core.model.types import ColumnKind
-from mesh_core.read.queries import ListQuery, PointQuery
+from mesh_core.read.conditions import Condition
+from mesh_core.read.queries import ListQuery, Output, PointQuery, Source
 from mesh_core.read.versions import Version
+from mesh_core.read.writing import TYPES, Way, Writer, ways_beyond
 from mesh_core.store.schemas import DATA
+from mesh_core.store.tables import quote
+
+ENOUGH = 10_000
+"""Rows up to which an estimated count is exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,77 +32,142 @@ class Statement:
     parameters: tuple[object, ...]
 
 
-GENERATION = sql.SQL("(SELECT value FROM mesh.generation WHERE id = 1)")
-POSITION = sql.SQL("""(
-    SELECT '{' || coalesce(string_agg(to_json(topic)::text || ':{' || offsets || '}', ','
-                                      ORDER BY topic COLLATE "C"), '') || '}'
-    FROM (SELECT topic, string_agg('"' || partition || '":' || next_offset, ',' ORDER BY partition) AS offsets
-          FROM mesh.checkpoints WHERE build = 0 AND topic = ANY(%s::text[]) GROUP BY topic) AS topics)""")
-"""The live checkpoints of the topics that are bound to it, as the text of a `Mesh-Position` header."""
+HEAD = """(
+    SELECT (SELECT value FROM mesh.generation WHERE id = 1) AS generation,
+           '{' || coalesce(string_agg(to_json(topic)::text || ':{' || offsets || '}', ','
+                                      ORDER BY topic COLLATE "C"), '') || '}' AS position,
+           CASE WHEN bool_and(known) THEN round(extract(epoch FROM clock_timestamp() - least(
+               min(current_at), (SELECT min(noted_at) FROM mesh.fan_out WHERE version_id = ANY(%s::int[])))), 3)
+           END::float8 AS age
+    FROM (SELECT topic, string_agg('"' || partition || '":' || next_offset, ',' ORDER BY partition) AS offsets,
+                 min(current_at) AS current_at, bool_and(current_at IS NOT NULL) AS known
+          FROM mesh.checkpoints WHERE build = 0 AND topic = ANY(%s::text[]) GROUP BY topic) AS topics
+) AS head"""
+"""Of the snapshot: the generation, where the live checkpoints of topics are, as the text of a `Mesh-Position` header,
+and for how many seconds rows may have been behind: null where that is not known. To it are bound the ids of view
+versions, whose rows may still have to follow, and the topics."""
+_HEAD = "head.generation, head.position, head.age"
 
-_ROW = sql.Identifier("__row")  # no column can have this name
-_POINT = sql.SQL(
-    "SELECT {generation}, {position}, "
-    "(SELECT row_to_json({row})::text FROM (SELECT {columns} FROM {table} WHERE {where}) AS {row})"
-)
-_PAGE = sql.SQL("""
-SELECT {generation}, {position}, page.* FROM (
-    SELECT '[' || coalesce(string_agg(body, ',' ORDER BY number) FILTER (WHERE number <= %s), '') || ']',
-           max(last) FILTER (WHERE number = %s), count(*) > %s
-    FROM (SELECT row_to_json({row})::text AS body, json_build_array({key})::text AS last,
-                 row_number() OVER (ORDER BY {key}) AS number
-          FROM ({source} ORDER BY {key} LIMIT %s) AS {row}) AS numbered
-    ) AS page""")
+
+def headed(select: str, *more: str) -> str:
+    """A statement whose row begins with generation, position and age, and goes on with `select`."""
+    return f"SELECT {_HEAD}, {select} FROM {', '.join((HEAD, *more))}"
+
+
+def head_statement(versions: Sequence[int], topics: Sequence[str]) -> Statement:
+    """Its row: generation, position, age."""
+    return Statement(f"SELECT {_HEAD} FROM {HEAD}".encode(), (list(versions), list(topics)))
 
 
 def point_statement(query: PointQuery) -> Statement:
-    """Its row: generation, position, the row as JSON text or null."""
-    return Statement(_point_text(query.version), (list(query.version.topics), *query.key))
-
-
-def list_statement(query: ListQuery) -> Statement:
-    """Its row is that of a `page_text`."""
-    text = _list_text(query.version, tuple(entry.column for entry in query.filters), query.after is not None)
-    values = [entry.value for entry in query.filters]
-    return page_statement(text, query.version.topics, values, query.after, query.limit)
-
-
-def page_statement(
-    text: bytes, topics: Iterable[str], values: Sequence[str], after: Sequence[str] | None, limit: int
-) -> Statement:
-    """A `page_text` with the values of its conditions, and of the row that it starts `after`."""
-    return Statement(text, (list(topics), limit, limit, limit, *values, *(after or ()), limit + 1))
-
-
-def page_text(
-    source: sql.Composed,
-    conditions: Sequence[sql.Composable],
-    order: Mapping[str, ColumnKind],
-    starts_after: bool,
-) -> bytes:
-    """A page of a SELECT without WHERE and ORDER BY, whose rows are unique in the columns of `order`.
-
-    Its row: generation, position of the topics, the rows as a JSON array, the `order` of the last one as a
-    JSON array, whether there are more. One row more than the page is looked for, to know that.
-    """
-    wanted = [*conditions]
-    if starts_after:
-        bounds = sql.SQL(", ").join(bound(kind) for kind in order.values())
-        wanted.append(sql.SQL("({}) > ({})").format(names(order), bounds))
-    if wanted:
-        source = source + sql.SQL(" WHERE ") + sql.SQL(" AND ").join(wanted)
-    return _PAGE.format(
-        generation=GENERATION, position=POSITION, row=_ROW, key=names(order), source=source
-    ).as_bytes()
+    """Its row: generation, position, age, the row as JSON text or null."""
+    text, values = _point_text(query.version, query.outputs)
+    return Statement(text, (*values, *query.key, [query.version.id], list(query.version.topics)))
 
 
 @lru_cache(maxsize=1000)
-def _list_text(version: Version, filtered: tuple[str, ...], starts_after: bool) -> bytes:
-    source = sql.SQL("SELECT {} FROM {}").format(names(version.columns), table(version))
-    conditions = [_equals(version, column) for column in filtered]
-    return page_text(
-        source, conditions, {name: version.columns[name].kind for name in version.key}, starts_after
+def _point_text(version: Version, outputs: tuple[Output, ...]) -> tuple[bytes, tuple[object, ...]]:
+    writer = Writer()
+    columns = ", ".join(f'{writer.reference(each.reference)} AS "{each.name}"' for each in outputs)
+    key = " AND ".join(f'"{name}" = %s::{TYPES[version.columns[name].kind]}' for name in version.key)
+    row = f'SELECT {columns} FROM {DATA}."{version.relation}" WHERE {key}'
+    return headed(f"(SELECT row_to_json(r)::text FROM ({row}) AS r)").encode(), tuple(writer.values)
+
+
+def list_statement(query: ListQuery) -> Statement:
+    """Its row: generation, position, age, the page as a JSON array, how many rows were found, places, how many there are in all.
+
+    One row more than the page is looked for, to know whether there are more. The places are those of the first row of
+    the page and of the last, going from the query's place on, as JSON arrays of texts. The count of all is null where
+    none is asked for, where it is only planned (see `plan_statement`), and where it is estimated and past ENOUGH.
+    """
+    backwards = query.place is not None and query.place.backwards
+    writer = Writer()
+    writer.values += [list(query.source.versions), list(query.source.topics), query.limit, query.limit]
+    found, order = _found(writer, query, query.limit + 1)
+    place = ", ".join(f"i.o{n}::text" for n in range(len(query.order)))
+    numbered = (
+        f"SELECT row_to_json({_row(query)})::text AS body, json_build_array({place})::text AS place, "
+        f"row_number() OVER (ORDER BY {order}) AS number FROM ({found}) AS i"
     )
+    page = (
+        f"SELECT '[' || coalesce(string_agg(body, ',' ORDER BY number{' DESC' if backwards else ''}) "
+        "FILTER (WHERE number <= %s), '') || ']', count(*), max(place) FILTER (WHERE number = 1), "
+        f"max(place) FILTER (WHERE number = %s) FROM ({numbered}) AS n"
+    )
+    if query.count in ("exact", "estimated"):
+        text = headed(
+            "page.*, counted.number", f"({page}) AS page", f"({_counted(writer, query)}) AS counted"
+        )
+    else:
+        text = headed("page.*, NULL", f"({page}) AS page")
+    return Statement(text.encode(), tuple(writer.values))
+
+
+def rows_statement(query: ListQuery, *, as_json: bool) -> Statement:
+    """Its rows are those of the query: each as JSON text, or a text for each output."""
+    writer = Writer()
+    found, _ = _found(writer, query, query.limit)
+    what = f"row_to_json({_row(query)})::text"
+    if not as_json:
+        # A time as JSON has it, without quotes; everything else is spelled alike.
+        spelled = [
+            f"to_json(i.c{n}) #>> '{{}}'" if each.reference.kind == "timestamptz" else f"i.c{n}::text"
+            for n, each in enumerate(query.outputs)
+        ]
+        what = ", ".join(spelled)
+    return Statement(f"SELECT {what} FROM ({found}) AS i".encode(), tuple(writer.values))
+
+
+def _row(query: ListQuery) -> str:
+    """A row of `_found` with the names of its outputs."""
+    return f"(SELECT r FROM (SELECT {', '.join(f'i.c{n} AS {quote(each.name)}' for n, each in enumerate(query.outputs))}) AS r)"
+
+
+def _found(writer: Writer, query: ListQuery, limit: int) -> tuple[str, str]:
+    """A SELECT of outputs as c0…, of what they are ordered by as o0…, from the query's place on; and its order."""
+    place = query.place
+    backwards = place is not None and place.backwards
+    order = Writer.order(query.order, [f"o{n}" for n in range(len(query.order))], backwards=backwards)
+
+    def rows(way: Way | None) -> str:
+        columns = [f"{writer.reference(each.reference)} AS c{n}" for n, each in enumerate(query.outputs)]
+        columns += [f"{writer.reference(part.reference)} AS o{n}" for n, part in enumerate(query.order)]
+        source = _rows(writer, query.source, query.conditions)
+        if way is not None and place is not None:
+            source += f"{' AND ' if query.conditions else ' WHERE '}{writer.beyond(query.order, place, way)}"
+        return f"SELECT {', '.join(columns)} FROM {source} ORDER BY {order}{bounded()}"
+
+    def bounded() -> str:
+        return f" LIMIT {writer.bound('int', limit)}"
+
+    ways = ways_beyond(query.order, place, query.source.is_nullable) if place and place.values else [None]
+    found = [rows(way) for way in ways]
+    if len(found) == 1:
+        return found[0], order
+    together = " UNION ALL ".join(f"({each})" for each in found)
+    return f"SELECT * FROM ({together}) AS w ORDER BY {order}{bounded()}", order
+
+
+def plan_statement(query: ListQuery) -> Statement:
+    """EXPLAIN of all rows that a query's conditions select, as JSON: how many Postgres plans for."""
+    writer = Writer()
+    source = _rows(writer, query.source, query.conditions)
+    return Statement(f"EXPLAIN (FORMAT JSON) SELECT 1 FROM {source}".encode(), tuple(writer.values))
+
+
+def _counted(writer: Writer, query: ListQuery) -> str:
+    rows = f"SELECT 1 FROM {_rows(writer, query.source, query.conditions)}"
+    if query.count == "exact":
+        return f"SELECT count(*) AS number FROM ({rows}) AS a"
+    return f"SELECT nullif(count(*), {ENOUGH + 1}) AS number FROM ({rows} LIMIT {ENOUGH + 1}) AS a"
+
+
+def _rows(writer: Writer, source: Source, conditions: Sequence[Condition]) -> str:
+    writer.values += source.values
+    if not conditions:
+        return source.sql
+    return f"{source.sql} WHERE {' AND '.join(writer.condition(condition) for condition in conditions)}"
 
 
 def table(version: Version) -> sql.Identifier:
@@ -105,39 +175,6 @@ def table(version: Version) -> sql.Identifier:
     return sql.Identifier(DATA, version.relation)
 
 
-@lru_cache(maxsize=1000)
-def _point_text(version: Version) -> bytes:
-    return _POINT.format(
-        generation=GENERATION,
-        position=POSITION,
-        row=_ROW,
-        columns=names(version.columns),
-        table=table(version),
-        where=sql.SQL(" AND ").join(_equals(version, name) for name in version.key),
-    ).as_bytes()
-
-
-def _equals(version: Version, column: str) -> sql.Composed:
-    return sql.SQL("{} = {}").format(sql.Identifier(column), bound(version.columns[column].kind))
-
-
-def bound(kind: ColumnKind) -> sql.SQL:
-    """A placeholder of the column's type, so that one prepared statement serves whatever value comes."""
-    return _BOUND[kind]
-
-
 def names(columns: Iterable[str]) -> sql.Composed:
     """Quoted, comma-separated."""
     return sql.SQL(", ").join(map(sql.Identifier, columns))
-
-
-_BOUND: Mapping[ColumnKind, sql.SQL] = {
-    "int": sql.SQL("%s::bigint"),
-    "text": sql.SQL("%s::text"),
-    "numeric": sql.SQL("%s::numeric"),
-    "float": sql.SQL("%s::double precision"),
-    "bool": sql.SQL("%s::boolean"),
-    "timestamptz": sql.SQL("%s::timestamptz"),
-    "date": sql.SQL("%s::date"),
-    "uuid": sql.SQL("%s::uuid"),
-}

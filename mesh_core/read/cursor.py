@@ -1,34 +1,48 @@
-"""Cursors: where a page ended, opaque to clients. They carry the version that they belong to."""
+"""Cursors: a place between two rows, opaque to clients, signed, so that only places that were answered are asked for."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import hmac
 import json
 from collections.abc import Sequence
 
+from pydantic import SecretStr
+
 from mesh_core.read.errors import InvalidCursor
+from mesh_core.read.queries import Place
 
 MAX_CURSOR = 8192
+_SIGNATURE = 16
 
 
-def encode_cursor(version: int, key: Sequence[object]) -> str:
-    """The cursor after the row with this key, in letters, digits, `-` and `_`."""
-    content = json.dumps([version, [str(part) for part in key]], separators=(",", ":"))
-    return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+def cursor_key(secret: SecretStr | None, database_url: str) -> bytes:
+    """The key of all processes that answer from a database: the secret, or one made of how to reach the database."""
+    given = database_url if secret is None else secret.get_secret_value()
+    return hmac.digest(b"flexmesh cursor", given.encode(), "sha256")
 
 
-def decode_cursor(text: str) -> tuple[int, tuple[str, ...]]:
-    """The version and the key's values as text. Raises InvalidCursor."""
+def encode_cursor(key: bytes, scope: Sequence[str], place: Place) -> str:
+    """The cursor of a place in rows of this `scope` (what is listed, and its order), in letters, digits, `-` and `_`."""
+    content = json.dumps([list(scope), place.backwards, list(place.values)], separators=(",", ":")).encode()
+    return base64.urlsafe_b64encode(_signature(key, content) + content).decode().rstrip("=")
+
+
+def decode_cursor(key: bytes, text: str) -> tuple[tuple[str, ...], Place]:
+    """Its scope and place. Raises InvalidCursor unless it was made with this key."""
     try:
         if len(text) > MAX_CURSOR or not text.isascii():
             raise ValueError
-        content = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-        version, key = json.loads(content)
-        if type(version) is not int or not all(isinstance(part, str) for part in key):
+        signed = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+        signature, content = signed[:_SIGNATURE], signed[_SIGNATURE:]
+        if not hmac.compare_digest(signature, _signature(key, content)):
             raise ValueError
-    except (ValueError, TypeError, RecursionError, binascii.Error):
-        raise InvalidCursor(
-            remedy='Take the cursor from the Link header, rel="next", of the page before.'
-        ) from None
-    return version, tuple(key)
+    except (ValueError, binascii.Error):
+        raise InvalidCursor(remedy="Take the cursor from the Link header of another page.") from None
+    scope, backwards, values = json.loads(content)
+    return tuple(scope), Place(tuple(values), backwards)
+
+
+def _signature(key: bytes, content: bytes) -> bytes:
+    return hmac.digest(key, content, "sha256")[:_SIGNATURE]

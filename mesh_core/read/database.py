@@ -10,12 +10,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from time import perf_counter
 from typing import Any, Self
 
 import psycopg
 from psycopg import errors as postgres
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from mesh_core.read.changes import Changes
 from mesh_core.read.compiler import Statement
 from mesh_core.read.errors import NotMigrated, ReadError, ReadTimeout, ReadUnavailable
 from mesh_core.read.versions import LOAD, Live, live_from
@@ -27,7 +30,9 @@ ATTEMPTS = 5
 """How often a read is built again because versions changed under it; each needs a deploy to be lost."""
 
 _REPEATABLE_READ = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
-_SESSION = "-c TimeZone=UTC -c default_transaction_read_only=on"
+_SESSION = "-c TimeZone=UTC -c default_transaction_read_only=on -c idle_in_transaction_session_timeout=60000"
+SPENT: ContextVar[list[float]] = ContextVar("SPENT")
+"""Seconds that each use of a connection took, where somebody wants to know them."""
 _VERSION_GONE = (postgres.UndefinedTable, postgres.UndefinedColumn, postgres.UndefinedFunction)
 
 
@@ -40,8 +45,11 @@ class Database:
         """`wait_seconds` is the longest that a read waits for a connection. Connects at `open`."""
         timeout = int(statement_timeout_seconds * 1000)
         self._wait = wait_seconds
+        self.changes = Changes(url)
+        """Notifications of positions."""
         self._live: Live | None = None
         self._loading = asyncio.Lock()
+        self._streams = asyncio.Semaphore(max(1, pool_size // 2))
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
             connection_class=psycopg.AsyncConnection,
@@ -64,6 +72,7 @@ class Database:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self.changes.close()
         await self._pool.close(timeout=1)
 
     async def __aenter__(self) -> Self:
@@ -96,6 +105,23 @@ class Database:
                 return live, row
             self._forget(live)
         raise ReadUnavailable("Versions change too fast to be read.", remedy="Try again.")
+
+    @asynccontextmanager
+    async def streaming(self) -> AsyncIterator[tuple[Live, Connection]]:
+        """A `snapshot` that may last: half of the connections are kept from such. Raises ReadUnavailable."""
+        try:
+            async with asyncio.timeout(self._wait):
+                await self._streams.acquire()
+        except TimeoutError:
+            raise ReadUnavailable(
+                "As many rows are being streamed as may be.",
+                remedy="Wait for a stream to end, or ask for pages.",
+            ) from None
+        try:
+            async with self.snapshot() as found:
+                yield found
+        finally:
+            self._streams.release()
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[tuple[Live, Connection]]:
@@ -143,6 +169,7 @@ class Database:
 
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Connection]:
+        started = perf_counter()
         try:
             async with self._pool.connection() as connection:
                 yield connection
@@ -163,6 +190,9 @@ class Database:
             raise ConnectionLost(
                 "Postgres cannot be reached.", remedy="Check that Postgres runs, then try again."
             ) from error
+        finally:
+            if (spent := SPENT.get(None)) is not None:
+                spent.append(perf_counter() - started)
 
 
 class ConnectionLost(ReadUnavailable):

@@ -53,7 +53,27 @@ class InvalidCursor(RequestError):
 
 
 class CursorExpired(ReadError):
-    """The cursor belongs to a version that no longer serves."""
+    """The cursor is of another order of rows, or of columns that have changed since."""
+
+
+class Unmet(ReadError):
+    """What was read has not come as far as was asked for; `position` is how far it has."""
+
+    def __init__(self, message: str | None = None, *, remedy: str = "", position: str = "{}") -> None:
+        super().__init__(message, remedy=remedy)
+        self.position = position
+
+
+class NotReached(Unmet):
+    """What was asked for by Mesh-Min-Position is not reflected in time."""
+
+
+class TooStale(Unmet):
+    """Rows may be older than max-staleness."""
+
+
+class Parked(ReadError):
+    """An event below Mesh-Min-Position waits behind a dead letter."""
 
 
 class NotMigrated(ReadError):
@@ -86,3 +106,8 @@ def listing(names: Iterable[str], limit: int = 20) -> str:
     """`names` for a sentence: in order, comma-separated, bounded."""
     known = list(names)
     return ", ".join(known[:limit]) + (", …" if len(known) > limit else "") if known else "none"
+
+
+def shown(text: str) -> str:
+    """What a client sent, quoted for a sentence: bounded, and without what JSON or a terminal cannot take."""
+    return ascii(text[:80] + "…" if len(text) > 80 else text) if not text.isprintable() else repr(text[:80])

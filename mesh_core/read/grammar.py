@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 from mesh_core.model.identifiers import key_parts
+from mesh_core.model.types import ColumnKind
+from mesh_core.read.conditions import Condition, Reference
 from mesh_core.read.cursor import decode_cursor
 from mesh_core.read.errors import (
     CursorExpired,
@@ -16,47 +20,227 @@ from mesh_core.read.errors import (
     UnknownParameter,
     listing,
     nearest,
+    shown,
 )
-from mesh_core.read.queries import Filter, ListQuery, PointQuery
+from mesh_core.read.filters import JUNCTIONS, Bounds, Filters, reference
+from mesh_core.read.queries import Count, ListQuery, Order, Output, PointQuery, Source
 from mesh_core.read.values import canonical
 from mesh_core.read.versions import Version
+from mesh_core.store.schemas import DATA
 
-PAGING = ("limit", "cursor")
-NOT_YET = ("select", "order", "count")
-"""Parameters that the language will have; refused, so that no request changes its meaning later."""
-_OPERATOR_NOT_YET = re.compile(
-    r"(neq|gt|gte|lt|lte|in|is|isdistinct|not|and|or|any|all|like|ilike|match|imatch|cs|cd|ov|fts)\."
-)
-MAX_FILTERS = 20
+PARAMETERS = ("select", "order", "limit", "cursor", "count")
+COUNTS: tuple[Count, ...] = get_args(Count)
+MAX_OUTPUTS = 200
+MAX_ORDER = 10
+
+_ALIAS = re.compile(r"([A-Za-z_][A-Za-z0-9_]{0,62}):(?!:)")
+_DIRECTION = re.compile(r"(?:\.(asc|desc))?(?:\.(nullsfirst|nullslast))?")
 
 Parameters = Sequence[tuple[str, str]]
 
 
-def list_query(version: Version, parameters: Parameters, *, limit: int, limit_max: int) -> ListQuery:
-    """The query of a list; `limit` is the default. Raises UnknownParameter, Invalid… or CursorExpired."""
-    filters: list[Filter] = []
-    seen: dict[str, str] = {}
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """How lists are cut into pages: rows in one, by default and at most, and the key that signs cursors.
+
+    `rows` is the most that a stream has; `bounds` are those of filters.
+    """
+
+    limit: int
+    limit_max: int
+    key: bytes
+    rows: int = 10**9
+    bounds: Bounds = field(default_factory=Bounds)
+
+
+def list_query(
+    version: Version, parameters: Parameters, paging: Paging, *, unbounded: bool = False
+) -> ListQuery:
+    """The query of a list; `unbounded` if it is no page. Raises UnknownParameter, Invalid… or CursorExpired."""
+    given: dict[str, str] = {}
+    conditions: list[Condition] = []
+    filters = Filters(version, paging.bounds)
     for name, value in parameters:
-        if name in PAGING:
-            if name in seen:
+        if name in PARAMETERS:
+            if name in given:
                 raise InvalidParameter(f"The parameter {name} is given twice.", remedy="Give it once.")
-            seen[name] = value
-        elif name in NOT_YET:
-            raise UnknownParameter(
-                f"The parameter {name} is not served yet.",
-                remedy=f"Leave {name} out; filter by column=value.",
-            )
+            given[name] = value
+        elif name in JUNCTIONS:
+            conditions.append(filters.of_junction(name, value))
         else:
-            filters.append(_filter(version, name, value))
-    if len(filters) > MAX_FILTERS:
-        raise InvalidParameter(f"{len(filters)} filters; at most {MAX_FILTERS}.", remedy="Use fewer filters.")
-    bounded = limit_of(seen.get("limit"), limit=limit, limit_max=limit_max)
-    after = _after(version, seen["cursor"]) if "cursor" in seen else None
-    return ListQuery(version, tuple(filters), bounded, after)
+            conditions.append(filters.of_column(name, value))
+    count = given.get("count")
+    if count is not None and count not in COUNTS:
+        raise InvalidParameter(
+            f"count is not {shown(count)}.", remedy=f"{nearest(count, COUNTS)}It is one of {listing(COUNTS)}."
+        )
+    if unbounded:
+        for name in ("count", "cursor"):
+            if name in given:
+                raise InvalidParameter(
+                    f"{name} goes with pages, not with all rows.",
+                    remedy=f"Leave {name} out, or ask for JSON.",
+                )
+    source = source_of(version)
+    query = ListQuery(
+        source,
+        tuple(conditions),
+        outputs_of(version, given.get("select")),
+        _order(version, source, given.get("order")),
+        limit_of(given.get("limit"), paging, unbounded=unbounded),
+        count=count,
+    )
+    return at_cursor(query, given.get("cursor"), paging.key)
 
 
-def point_query(version: Version, key: str) -> PointQuery:
-    """The query of one row by its canonical key text. Raises InvalidKey."""
+def only_select(parameters: Parameters) -> str | None:
+    """The parameter `select` of a read of one row, which takes no other. Raises UnknownParameter, InvalidParameter."""
+    found = None
+    for name, value in parameters:
+        if name != "select":
+            raise UnknownParameter(
+                f"One row has no parameter {shown(name)}.",
+                remedy="It takes select alone; filters are for lists.",
+            )
+        if found is not None:
+            raise InvalidParameter("The parameter select is given twice.", remedy="Give it once.")
+        found = value
+    return found
+
+
+def fixed_query(
+    source: Source,
+    columns: Mapping[str, ColumnKind],
+    order: Sequence[str],
+    paging: Paging,
+    limit: str | None,
+    cursor: str | None,
+    conditions: Sequence[Condition] = (),
+) -> ListQuery:
+    """The query of a list whose columns and order are given. Raises InvalidParameter, InvalidCursor."""
+    outputs = tuple(Output(name, Reference(name, kind)) for name, kind in columns.items())
+    parts = tuple(Order(Reference(name, columns[name])) for name in order)
+    query = ListQuery(source, tuple(conditions), outputs, parts, limit_of(limit, paging))
+    return at_cursor(query, cursor, paging.key)
+
+
+def checked(name: str, kind: ColumnKind, text: str) -> str:
+    """`text` as Postgres takes it. Raises InvalidValue naming the parameter."""
+    try:
+        return canonical(kind, text)
+    except ValueError as error:
+        raise InvalidValue(f"{name}: {error}.", remedy=f"Correct the value of {name}.") from None
+
+
+def source_of(version: Version) -> Source:
+    """The rows of a version."""
+    nullable = frozenset(name for name, kind in version.columns.items() if kind.nullable)
+    return Source(version.name, f'{DATA}."{version.relation}"', version.topics, (version.id,), (), nullable)
+
+
+def at_cursor(query: ListQuery, cursor: str | None, key: bytes) -> ListQuery:
+    """A query from where a cursor is. Raises InvalidCursor, and CursorExpired where it is of another order of rows."""
+    if cursor is None:
+        return query
+    scope, place = decode_cursor(key, cursor)
+    if scope[:1] != query.scope[:1]:
+        raise InvalidCursor(
+            remedy=f"It is of {shown(scope[0])}; take one from a page of {query.source.name}."
+        )
+    if scope != query.scope:
+        raise CursorExpired(
+            "The cursor is of another order of rows, or of columns that have changed since.",
+            remedy="Start again without a cursor.",
+        )
+    return replace(query, place=place)
+
+
+def outputs_of(version: Version, text: str | None) -> tuple[Output, ...]:
+    """What a row has of a version, as `select` says. Raises UnknownParameter, InvalidParameter."""
+    everything = [Output(name, Reference(name, kind.kind)) for name, kind in version.columns.items()]
+    if text is None:
+        return tuple(everything)
+    found: list[Output] = []
+    for part in _parts("select", text):
+        if part == "*":
+            found += everything
+            continue
+        alias = _ALIAS.match(part)
+        wanted = whole_reference(version, "select", part[alias.end() :] if alias else part)
+        found.append(Output(alias[1] if alias else (wanted.path or (wanted.column,))[-1], wanted))
+    if len(found) > MAX_OUTPUTS:
+        raise InvalidParameter(
+            f"select has {len(found)} columns; at most {MAX_OUTPUTS}.", remedy="Select fewer."
+        )
+    names = [output.name for output in found]
+    for name in names:
+        if names.count(name) > 1:
+            raise InvalidParameter(
+                f"select gives {shown(name)} twice.", remedy="Give one of them another name: name:column."
+            )
+        if not _ALIAS.fullmatch(f"{name}:"):
+            raise InvalidParameter(
+                f"select: {shown(name)} cannot be the name of a column.",
+                remedy="Give it one: name:column->>key.",
+            )
+    return tuple(found)
+
+
+def _order(version: Version, source: Source, text: str | None) -> tuple[Order, ...]:
+    """The order asked for, then the key, so that no two rows are equal in it."""
+    found: list[Order] = []
+    for part in _parts("order", text) if text is not None else ():
+        wanted, end = reference(version, part, 0, "order")
+        direction = _DIRECTION.fullmatch(part, end)
+        if direction is None:
+            raise InvalidParameter(
+                f"order: {shown(part)} does not end as an order does.",
+                remedy="Write column.asc or column.desc, then perhaps .nullsfirst or .nullslast.",
+            )
+        if wanted.kind == "json":
+            raise InvalidParameter(
+                f"order: {shown(part)} is JSON, which has no order.", remedy="Use ->> to order by its text."
+            )
+        descending = direction[1] == "desc"
+        # As Postgres has it: nulls count as greater than all else. Where there are none, its index is read so, too.
+        nulls_first = (
+            direction[2] == "nullsfirst" if direction[2] and source.is_nullable(wanted) else descending
+        )
+        if wanted in [order.reference for order in found]:
+            raise InvalidParameter(f"order: {shown(part)} is there twice.", remedy="Name it once.")
+        found.append(Order(wanted, descending, nulls_first))
+    if len(found) > MAX_ORDER:
+        raise InvalidParameter(
+            f"order has {len(found)} columns; at most {MAX_ORDER}.", remedy="Order by fewer."
+        )
+    there = {order.reference for order in found}
+    key = [Reference(name, version.columns[name].kind) for name in version.key]
+    # The key goes the way of what it follows: then one index can answer both.
+    descending = bool(found) and found[-1].descending
+    return (*found, *(Order(each, descending, descending) for each in key if each not in there))
+
+
+def _parts(name: str, text: str) -> list[str]:
+    """What commas separate, but for those in double quotes."""
+    parts = re.findall(r'((?:[^",]|"(?:[^"\\]|\\.)*")*)(?:,|$)', text)[: text.count(",") + 1]
+    if not text or any(not part for part in parts) or ",".join(parts) != text:
+        raise InvalidParameter(f"{name}={shown(text)} cannot be read.", remedy=f"Write {name}=column,column.")
+    return parts
+
+
+def whole_reference(version: Version, name: str, text: str) -> Reference:
+    """A column or a place in one, and nothing else. Raises UnknownParameter, InvalidParameter."""
+    found, end = reference(version, text, 0, name)
+    if end != len(text):
+        raise InvalidParameter(
+            f"{name}: {shown(text)} is not a column or a place in one.",
+            remedy="For example tags->>colour; an operator has no place here.",
+        )
+    return found
+
+
+def point_query(version: Version, key: str, select: str | None = None) -> PointQuery:
+    """The query of one row by its canonical key text. Raises InvalidKey, UnknownParameter or InvalidParameter."""
     try:
         parts = key_parts(key, len(version.key))
     except ValueError:
@@ -64,53 +248,20 @@ def point_query(version: Version, key: str) -> PointQuery:
             f"The key of {version.name} is {' , '.join(version.key)}: {len(version.key)} parts.",
             remedy="Percent-encode each part, join them by commas, then encode the whole as a path segment.",
         ) from None
-    return PointQuery(version, _key_values(version, parts))
+    return PointQuery(version, _key_values(version, parts), outputs_of(version, select))
 
 
-def limit_of(text: str | None, *, limit: int, limit_max: int) -> int:
-    """The rows of a page. Raises InvalidParameter."""
+def limit_of(text: str | None, paging: Paging, *, unbounded: bool = False) -> int:
+    """The rows of a page, or of what is no page. Raises InvalidParameter."""
     if text is None:
-        return limit
-    if not (text.isascii() and text.isdigit() and len(text) <= 9 and 1 <= int(text) <= limit_max):
+        return paging.rows if unbounded else paging.limit
+    most = paging.rows if unbounded else paging.limit_max
+    if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= most):
         raise InvalidParameter(
-            f"limit is not a whole number from 1 to {limit_max}.",
+            f"limit is not a whole number from 1 to {most}.",
             remedy="Ask for fewer rows and follow the Link header to the next page.",
         )
     return int(text)
-
-
-def _filter(version: Version, name: str, text: str) -> Filter:
-    kind = version.columns.get(name)
-    if kind is None:
-        raise UnknownParameter(
-            f"{version.name} has no column {shown(name)}.",
-            remedy=f"{nearest(name, (*version.columns, *PAGING))}Columns: {listing(version.columns)}.",
-        )
-    if operator := _OPERATOR_NOT_YET.match(text):
-        raise InvalidParameter(
-            f'{name}: the operator "{operator[1]}" is not served yet.',
-            remedy=f"Only equality is: {name}=eq.VALUE; for a text that starts so, {name}=eq.{operator[0]}…",
-        )
-    value = text.removeprefix("eq.")
-    try:
-        return Filter(name, "eq", canonical(kind.kind, value))
-    except ValueError as error:
-        raise InvalidValue(
-            f"{name} cannot be {shown(value)}: {error}.", remedy=f"Correct the value of {name}."
-        ) from None
-
-
-def _after(version: Version, cursor: str) -> tuple[str, ...]:
-    number, parts = decode_cursor(cursor)
-    if number != version.number:
-        raise CursorExpired(
-            f"The cursor belongs to version {number} of {version.name}; version {version.number} serves now.",
-            remedy="Start again without a cursor.",
-        )
-    try:
-        return _key_values(version, parts)
-    except InvalidKey:
-        raise InvalidCursor(remedy='Take the cursor from the Link header, rel="next".') from None
 
 
 def _key_values(version: Version, parts: Sequence[str]) -> tuple[str, ...]:
@@ -125,8 +276,3 @@ def _key_values(version: Version, parts: Sequence[str]) -> tuple[str, ...]:
                 f"The key's {name} cannot be {shown(part)}: {error}.", remedy="Correct the key in the path."
             ) from None
     return tuple(values)
-
-
-def shown(text: str) -> str:
-    """What a client sent, quoted for a sentence: bounded, and without what JSON or a terminal cannot take."""
-    return ascii(text[:80] + "…" if len(text) > 80 else text) if not text.isprintable() else repr(text[:80])

@@ -5,28 +5,83 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh_core.read.conditions import Condition, Reference
 from mesh_core.read.versions import Version
 
-Operator = Literal["eq"]
+Count = Literal["exact", "planned", "estimated"]
 
 
 @dataclass(frozen=True, slots=True)
-class Filter:
-    """A column compared with a value in Postgres' spelling."""
+class Source:
+    """Where rows come from: `sql` of a FROM clause with the `values` that it binds.
 
-    column: str
-    operator: Operator
-    value: str
+    `name` tells its cursors from those of others. `nullable` are columns that may have no value. `topics` feed it, and
+    rows of the view `versions` may still have to follow a wide change.
+    """
+
+    name: str
+    sql: str
+    topics: tuple[str, ...]
+    versions: tuple[int, ...] = ()
+    values: tuple[object, ...] = ()
+    nullable: frozenset[str] = frozenset()
+
+    def is_nullable(self, reference: Reference) -> bool:
+        """Whether there may be no value."""
+        return bool(reference.path) or reference.column in self.nullable
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a row of an answer has under `name`."""
+
+    name: str
+    reference: Reference
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One part of the order of rows."""
+
+    reference: Reference
+    descending: bool = False
+    nulls_first: bool = False
+
+    @property
+    def text(self) -> str:
+        """It as a cursor keeps it, with nothing left to defaults."""
+        place = "".join(f"->{part}" for part in self.reference.path)
+        direction, nulls = "desc" if self.descending else "asc", "first" if self.nulls_first else "last"
+        return f"{self.reference.column}{place} {self.reference.kind} {direction} nulls {nulls}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Between two rows: after the one with these values in the order of a list, or before it, going backwards.
+
+    Without values it is the start of the list, or its end, going backwards.
+    """
+
+    values: tuple[str | None, ...]
+    backwards: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ListQuery:
-    """A page of rows in the order of the key, after `after` (a key's values) where it is given."""
+    """Rows that meet all `conditions`, in an `order` in which no two are equal, from a place on, `limit` at most."""
 
-    version: Version
-    filters: tuple[Filter, ...]
+    source: Source
+    conditions: tuple[Condition, ...]
+    outputs: tuple[Output, ...]
+    order: tuple[Order, ...]
     limit: int
-    after: tuple[str, ...] | None = None
+    place: Place | None = None
+    count: Count | None = None
+
+    @property
+    def scope(self) -> tuple[str, ...]:
+        """What a cursor is of: a place in another list, or in another order, is none in this one."""
+        return (self.source.name, *(part.text for part in self.order))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +90,4 @@ class PointQuery:
 
     version: Version
     key: tuple[str, ...]
+    outputs: tuple[Output, ...]

@@ -1,61 +1,219 @@
-"""Rows of a view: a page of them, or one."""
+"""Rows of a view: a page of them, one, or all of them as they come."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 
-from mesh_core.read.compiler import list_statement, point_statement
+from mesh_core.read.compiler import (
+    head_statement,
+    list_statement,
+    plan_statement,
+    point_statement,
+    rows_statement,
+)
 from mesh_core.read.cursor import encode_cursor
-from mesh_core.read.database import Database, Row
-from mesh_core.read.errors import RowNotFound, ViewNotFound, listing, nearest
-from mesh_core.read.grammar import Parameters, list_query, point_query, shown
-from mesh_core.read.versions import Live, Version
+from mesh_core.read.database import Connection, Database, Row
+from mesh_core.read.errors import RowNotFound, ViewNotFound, listing, nearest, shown
+from mesh_core.read.grammar import Paging, Parameters, list_query, point_query
+from mesh_core.read.queries import ListQuery, Place, PointQuery
+from mesh_core.read.versions import Feed, Live, Version
+from mesh_core.read.waiting import NOTHING, Demand, Met, meeting
+
+FETCHED = 1000
+"""Rows of a stream that are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """JSON text, and the position of the snapshot that it was read in, as a `Mesh-Position` header has it."""
+    """JSON text, and the position of the snapshot that it was read in, as a `Mesh-Position` header has it.
+
+    `age` is for how many seconds it may have been behind the log; None where that is not known.
+    """
 
     body: str
     position: str
+    age: float | None
+    met: Met = field(default=Met(), kw_only=True)
+    """How a demand on the answer was met."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page(Answer):
-    """An array of rows; `next` is the cursor of the page after it, None on the last."""
+    """An array of so many `rows`. `next` and `prev` are cursors of the pages beside it, None where there are none.
 
+    `count` is how many rows there are in all, where that was asked for; `first` whether nothing comes before.
+    """
+
+    rows: int
     next: str | None
+    prev: str | None
+    count: int | None = None
+    first: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """All rows of a list from one snapshot: `chunks` of rows, each a tuple of the values of `columns` as text."""
+
+    columns: tuple[str, ...]
+    position: str
+    age: float | None
+    chunks: AsyncIterator[Sequence[Row]]
+    met: Met
 
 
 async def list_rows(
-    database: Database, view: str, parameters: Parameters, *, limit: int, limit_max: int
+    database: Database, view: str, parameters: Parameters, paging: Paging, demand: Demand = NOTHING
 ) -> Page:
-    """A page of rows in the order of the key. Raises ReadError."""
-    live, row = await database.read(
-        lambda live: list_statement(
-            list_query(view_of(live, view), parameters, limit=limit, limit_max=limit_max)
+    """A page of rows, as its parameters say, that meets the demand. Raises ReadError."""
+    queries: list[ListQuery] = []
+
+    def query(live: Live) -> ListQuery:
+        queries.append(list_query(view_of(live, view), parameters, paging))
+        return queries[-1]
+
+    if demand:
+        page, met = await meeting(
+            database,
+            demand,
+            lambda live: Feed.of([view_of(live, view)]),
+            lambda live, connection: page_within(connection, query(live), paging),
         )
+        return replace(page, met=met)
+    if any(name == "count" and value in ("planned", "estimated") for name, value in parameters):
+        async with database.snapshot() as (live, connection):
+            return await page_within(connection, query(live), paging)
+    _, row = await database.read(lambda live: list_statement(query(live)))
+    return page_of(queries[-1], row, paging)
+
+
+async def page_meeting(
+    database: Database, query: Callable[[Live], ListQuery], paging: Paging, demand: Demand
+) -> Page:
+    """A page of what is no view, that meets the demand. Raises ReadError."""
+    if demand:
+        page, met = await meeting(
+            database,
+            demand,
+            lambda live: live.feed,
+            lambda live, connection: page_within(connection, query(live), paging),
+        )
+        return replace(page, met=met)
+    live, row = await database.read(lambda live: list_statement(query(live)))
+    return page_of(query(live), row, paging)
+
+
+async def page_within(connection: Connection, query: ListQuery, paging: Paging) -> Page:
+    """A page that is read in the snapshot of a connection."""
+    statement = list_statement(query)
+    cursor = await connection.execute(statement.text, statement.parameters)
+    page = page_of(query, (await cursor.fetchall())[0], paging)
+    # An estimate is exact up to a bound; past that, as with `planned`, it is what Postgres plans for.
+    if query.count == "planned" or (query.count == "estimated" and page.count is None):
+        statement = plan_statement(query)
+        cursor = await connection.execute(statement.text, statement.parameters)
+        planned = (await cursor.fetchall())[0][0][0]["Plan"]["Plan Rows"]
+        return replace(page, count=int(planned))
+    return page
+
+
+def page_of(query: ListQuery, row: Row, paging: Paging) -> Page:
+    """The page that the row of a `list_statement` tells."""
+    _, position, age, body, found, nearest_place, farthest_place, count = row
+    rows = min(found, query.limit)
+    place = query.place
+
+    def cursor(values: str | None, *, backwards: bool) -> str | None:
+        if values is None:
+            return None
+        return encode_cursor(paging.key, query.scope, Place(tuple(json.loads(values)), backwards))
+
+    onward = cursor(farthest_place, backwards=place is not None and place.backwards) if found > rows else None
+    back = (
+        cursor(nearest_place, backwards=not place.backwards) if place is not None and place.values else None
     )
-    return page_of(live.views[view].number, row)
+    forwards = place is None or not place.backwards
+    first = place is None or (place.backwards and found == rows)
+    following, before = (onward, back) if forwards else (back, onward)
+    return Page(body, position, age, rows, following, before, count, first)
 
 
-def page_of(number: int, row: Row) -> Page:
-    """The page that the row of a `page_statement` tells; `number` is the version that its cursor carries."""
-    _, position, body, last, more = row
-    return Page(body, position, encode_cursor(number, json.loads(last)) if more else None)
+@asynccontextmanager
+async def stream_rows(
+    database: Database,
+    view: str,
+    parameters: Parameters,
+    paging: Paging,
+    demand: Demand = NOTHING,
+    *,
+    as_json: bool,
+) -> AsyncIterator[Stream]:
+    """All rows that the parameters select, in their order, with bounded memory. Raises ReadError.
+
+    With `as_json` each row is one value, its JSON text; else there is one a column, None where it has none.
+    """
+    met = Met()
+    if demand:  # a later snapshot meets what an earlier one did
+        feed = lambda live: Feed.of([view_of(live, view)])  # noqa: E731
+        _, met = await meeting(database, demand, feed, _nothing)
+    async with database.streaming() as (live, connection):
+        query = list_query(view_of(live, view), parameters, paging, unbounded=True)
+        head = head_statement(query.source.versions, query.source.topics)
+        cursor = await connection.execute(head.text, head.parameters)
+        _, position, age = (await cursor.fetchall())[0]
+        statement = rows_statement(query, as_json=as_json)
+
+        async def chunks() -> AsyncIterator[Sequence[Row]]:
+            async with connection.cursor(name="rows") as rows:
+                await rows.execute(statement.text, statement.parameters)
+                while found := await rows.fetchmany(FETCHED):
+                    yield found
+
+        yield Stream(tuple(output.name for output in query.outputs), position, age, chunks(), met)
 
 
-async def one_row(database: Database, view: str, key: str) -> Answer:
-    """The row with this canonical key text. Raises RowNotFound or another ReadError."""
-    _, row = await database.read(lambda live: point_statement(point_query(view_of(live, view), key)))
-    _, position, body = row
+async def one_row(
+    database: Database, view: str, key: str, select: str | None = None, demand: Demand = NOTHING
+) -> Answer:
+    """The row with this canonical key text, that meets the demand. Raises RowNotFound or another ReadError."""
+    if demand:
+        answer, met = await meeting(
+            database,
+            demand,
+            lambda live: Feed.of([view_of(live, view)]),
+            lambda live, connection: row_within(
+                connection, point_query(view_of(live, view), key, select), key
+            ),
+            one=True,
+        )
+        return replace(answer, met=met)
+    _, row = await database.read(lambda live: point_statement(point_query(view_of(live, view), key, select)))
+    return row_of(view, key, row)
+
+
+async def row_within(connection: Connection, query: PointQuery, key: str) -> Answer:
+    """A row that is read in the snapshot of a connection. Raises RowNotFound."""
+    statement = point_statement(query)
+    cursor = await connection.execute(statement.text, statement.parameters)
+    return row_of(query.version.name, key, (await cursor.fetchall())[0])
+
+
+async def _nothing(live: Live, connection: Connection) -> None:
+    """Where only the waiting is wanted."""
+
+
+def row_of(view: str, key: str, row: Row) -> Answer:
+    """The answer that the row of a `point_statement` tells. Raises RowNotFound."""
+    _, position, age, body = row
     if body is None:
         raise RowNotFound(
             f"{view} has no row with the key {shown(key)}.",
             remedy="Check the key; a row that was just written is there once Mesh-Position has reached it.",
         )
-    return Answer(body, position)
+    return Answer(body, position, age)
 
 
 def view_of(live: Live, name: str) -> Version:

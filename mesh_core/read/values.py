@@ -8,6 +8,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 from uuid import UUID
 
+import msgspec
+
+from mesh_core.contracts.limits import contains_nul, json_problem, too_deep
 from mesh_core.model.types import ColumnKind
 
 MAX_VALUE = 4096
@@ -18,6 +21,8 @@ _DECIMAL = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 _DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
+_DECODER = msgspec.json.Decoder(float_hook=Decimal)
+
 EXPECTED: Mapping[ColumnKind, str] = {
     "int": "a whole number from -9223372036854775808 to 9223372036854775807",
     "text": f"text of at most {MAX_VALUE} characters, without NUL",
@@ -27,7 +32,7 @@ EXPECTED: Mapping[ColumnKind, str] = {
     "timestamptz": "a time with its zone, such as 2026-01-31T12:00:00Z",
     "date": "a date such as 2026-01-31",
     "uuid": "a UUID such as 0198c0de-0000-7000-8000-000000000000",
-    "json": "nothing: JSON columns cannot be compared",
+    "json": f'JSON of at most {MAX_VALUE} characters, such as ["Chai"]; a text in double quotes',
 }
 
 
@@ -85,8 +90,11 @@ def _uuid(text: str) -> str:
     return str(UUID(text))
 
 
-def _refused(_: str) -> str:
-    raise ValueError
+def _json(text: str) -> str:
+    value = text.encode()
+    if contains_nul(value) or too_deep(value) or json_problem(_DECODER.decode(value)):
+        raise ValueError
+    return text
 
 
 def _has_surrogate(text: str) -> bool:
@@ -102,5 +110,5 @@ _READERS: Mapping[ColumnKind, Callable[[str], str]] = {
     "timestamptz": _timestamp,
     "date": _date,
     "uuid": _uuid,
-    "json": _refused,
+    "json": _json,
 }

@@ -14,7 +14,7 @@ from mesh_core.model.view import ViewModel
 
 LOAD = """
     SELECT generation.value, versions.id, versions.kind, versions.name, versions.number, versions.relation,
-           versions.declaration, versions.topics, versions.live_at
+           versions.declaration, versions.topics, versions.live_at, versions.reads
     FROM mesh.generation LEFT JOIN mesh.versions ON versions.state = 'live'
     WHERE generation.id = 1 ORDER BY versions.kind, versions.name COLLATE "C"
 """
@@ -32,6 +32,8 @@ class Version:
     model: EntityModel | ViewModel
     topics: tuple[str, ...]
     live_at: datetime | None
+    reads: tuple[int, ...] = ()
+    """A view's entity versions."""
 
     @cached_property
     def columns(self) -> Mapping[str, ColumnType]:
@@ -42,6 +44,29 @@ class Version:
     def key(self) -> tuple[str, ...]:
         """Names of the key's columns, in order."""
         return self.model.key
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """What an answer is fed by: topics, entity versions, and view versions whose rows follow wide changes later."""
+
+    name: str
+    topics: tuple[str, ...]
+    entities: tuple[int, ...]
+    views: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, versions: Iterable[Version]) -> Feed:
+        """What feeds these views."""
+        views = list(versions)
+        topics = {topic for view in views for topic in view.topics}
+        entities = {entity for view in views for entity in view.reads}
+        return cls(
+            ", ".join(view.name for view in views),
+            tuple(sorted(topics)),
+            tuple(sorted(entities)),
+            tuple(view.id for view in views),
+        )
 
 
 @dataclass(frozen=True)
@@ -59,6 +84,13 @@ class Live:
         return tuple(sorted(found))
 
     @cached_property
+    def feed(self) -> Feed:
+        """What feeds workflows and the timeline."""
+        built_in = ("mesh.workflow", "mesh.workflow_entry")
+        entities = tuple(self.entities[name].id for name in built_in if name in self.entities)
+        return Feed("workflows", self.topics, entities)
+
+    @cached_property
     def rooted(self) -> Mapping[str, tuple[Version, ...]]:
         """Views by the entity that they are rooted in."""
         found: dict[str, tuple[Version, ...]] = {}
@@ -73,10 +105,11 @@ def live_from(rows: Iterable[tuple[Any, ...]]) -> Live:
     generation = 0
     entities: dict[str, Version] = {}
     views: dict[str, Version] = {}
-    for generation, id_, kind, name, number, relation, declaration, topics, live_at in rows:  # noqa: B007
+    for generation, id_, kind, name, number, relation, declaration, topics, live_at, reads in rows:  # noqa: B007
         if id_ is None:
             continue
         reader: type[EntityModel] | type[ViewModel] = EntityModel if kind == "entity" else ViewModel
-        version = Version(id_, name, number, relation, reader.from_json(declaration), tuple(topics), live_at)
+        model = reader.from_json(declaration)
+        version = Version(id_, name, number, relation, model, tuple(topics), live_at, tuple(reads.values()))
         (entities if kind == "entity" else views)[name] = version
     return Live(generation, entities, views)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -12,19 +13,19 @@ from psycopg import sql
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.identifiers import MAX_KEY_BYTES, name_problem
 from mesh_core.model.types import SQL_TYPES, ColumnKind
-from mesh_core.read.compiler import GENERATION, POSITION, Statement, names, page_statement, page_text, table
+from mesh_core.read.compiler import Statement, headed, names, table
 from mesh_core.read.database import Connection, Database
 from mesh_core.read.errors import InvalidParameter, NotDeployed, RequestError, WorkflowNotFound
-from mesh_core.read.grammar import point_query
-from mesh_core.read.rows import Answer, Page, page_of
-from mesh_core.read.timeline import checked, cursor_values
+from mesh_core.read.grammar import Paging, checked, fixed_query, point_query
+from mesh_core.read.queries import ListQuery, Source
+from mesh_core.read.rows import Answer, Page, page_meeting
 from mesh_core.read.versions import Live, Version
+from mesh_core.read.waiting import NOTHING, Demand, meeting
 
 MAX_ENTRIES = 1000
 """Most entries of a workflow that one answer gives; `truncated` says that there are more."""
 
 _WORKFLOW = sql.SQL("""
-SELECT {generation}, {position},
     (SELECT row_to_json(w)::text
      FROM (SELECT workflow_id, name, attributes, created_at, created_by FROM {workflows}
            WHERE workflow_id = %s::uuid) AS w),
@@ -33,53 +34,70 @@ SELECT {generation}, {position},
                   json_agg(origin ORDER BY origin) AS origins
            FROM {entries} WHERE workflow_id = %s::uuid
            GROUP BY service, entity, key ORDER BY service, entity, key LIMIT %s) AS e)""")
-_WORKFLOWS_OF = sql.SQL("""
-SELECT * FROM (
+_WORKFLOWS_OF = sql.SQL("""(
     SELECT e.workflow_id, w.name, w.created_at, min(e.registered_at) AS registered_at
     FROM {entries} AS e LEFT JOIN {workflows} AS w USING (workflow_id)
     WHERE e.service = %s::text AND e.entity = %s::text AND e.key = %s::text
-    GROUP BY e.workflow_id, w.name, w.created_at) AS found""")
+    GROUP BY e.workflow_id, w.name, w.created_at) AS f""")
 _ROWS = sql.SQL("""
 SELECT wanted.number, (SELECT row_to_json(__row)::text FROM (SELECT {columns}) AS __row)
 FROM unnest({keys}) WITH ORDINALITY AS wanted({aliases}, number) JOIN {table} AS found ON {equal}""")
-_BY_WORKFLOW: Mapping[str, ColumnKind] = {"workflow_id": "uuid"}
+_COLUMNS: Mapping[str, ColumnKind] = {
+    "workflow_id": "uuid",
+    "name": "text",
+    "created_at": "timestamptz",
+    "registered_at": "timestamptz",
+}
 
 
-async def workflow(database: Database, workflow_id: str, *, expand: bool = False) -> Answer:
-    """A workflow with its entries in all services. Raises WorkflowNotFound or another ReadError.
+async def workflow(
+    database: Database, workflow_id: str, *, expand: bool = False, demand: Demand = NOTHING
+) -> Answer:
+    """A workflow with its entries in all services, that meets the demand. Raises WorkflowNotFound or another ReadError.
 
     With `expand`, an entry has its entity's `row` and, by name, the rows of the `views` rooted in it.
     """
     identifier = checked("workflow_id", "uuid", workflow_id)
+    if demand:
+        answer, met = await meeting(
+            database,
+            demand,
+            lambda live: live.feed,
+            lambda live, connection: _workflow_within(live, connection, identifier, expand),
+            one=True,
+        )
+        return replace(answer, met=met)
     if not expand:
         _, row = await database.read(lambda live: _workflow_statement(live, identifier))
-        return Answer(_document(identifier, row[2], json.loads(row[3])), row[1])
+        _, position, age, found, entries = row
+        return Answer(_document(identifier, found, json.loads(entries)), position, age)
     async with database.snapshot() as (live, connection):
-        statement = _workflow_statement(live, identifier)
-        cursor = await connection.execute(statement.text, statement.parameters)
-        _, position, found, entries = (await cursor.fetchall())[0]
-        entries = json.loads(entries)
-        await _add_rows(live, connection, entries)
-        return Answer(_document(identifier, found, entries), position)
+        return await _workflow_within(live, connection, identifier, expand)
 
 
 async def workflows_of(
-    database: Database, service: str, entity: str, key: str, *, limit: int, cursor: str | None = None
+    database: Database,
+    service: str,
+    entity: str,
+    key: str,
+    paging: Paging,
+    *,
+    limit: str | None = None,
+    cursor: str | None = None,
+    demand: Demand = NOTHING,
 ) -> Page:
     """The workflows that an entry belongs to, in the order of their UUIDs. Raises ReadError."""
-    values = [
+    values = tuple(
         checked(name, "text", text) for name, text in (("service", service), ("entity", entity), ("key", key))
-    ]
-    after = cursor_values(cursor, _BY_WORKFLOW) if cursor is not None else None
+    )
 
-    def build(live: Live) -> Statement:
+    def query(live: Live) -> ListQuery:
         workflows, entries = _built_in(live)
-        source = _WORKFLOWS_OF.format(entries=table(entries), workflows=table(workflows))
-        text = page_text(source, (), _BY_WORKFLOW, after is not None)
-        return page_statement(text, live.topics, values, after, limit)
+        found = _WORKFLOWS_OF.format(entries=table(entries), workflows=table(workflows)).as_string()
+        source = Source("workflows", found, live.topics, values=values)
+        return fixed_query(source, _COLUMNS, ("workflow_id",), paging, limit, cursor)
 
-    _, row = await database.read(build)
-    return page_of(0, row)
+    return await page_meeting(database, query, paging, demand)
 
 
 def checked_entry(service: str, entity: str, key: str) -> None:
@@ -101,12 +119,20 @@ def _built_in(live: Live) -> tuple[Version, Version]:
         raise NotDeployed(remedy="Run mesh deploy.") from None
 
 
+async def _workflow_within(live: Live, connection: Connection, identifier: str, expand: bool) -> Answer:
+    statement = _workflow_statement(live, identifier)
+    cursor = await connection.execute(statement.text, statement.parameters)
+    _, position, age, found, entries = (await cursor.fetchall())[0]
+    entries = json.loads(entries)
+    if expand:
+        await _add_rows(live, connection, entries)
+    return Answer(_document(identifier, found, entries), position, age)
+
+
 def _workflow_statement(live: Live, identifier: str) -> Statement:
     workflows, entries = _built_in(live)
-    text = _WORKFLOW.format(
-        generation=GENERATION, position=POSITION, workflows=table(workflows), entries=table(entries)
-    )
-    return Statement(text.as_bytes(), (list(live.topics), identifier, identifier, MAX_ENTRIES + 1))
+    text = headed(_WORKFLOW.format(workflows=table(workflows), entries=table(entries)).as_string())
+    return Statement(text.encode(), (identifier, identifier, MAX_ENTRIES + 1, [], list(live.topics)))
 
 
 def _document(identifier: str, found: str | None, entries: list[dict[str, Any]]) -> str:

@@ -192,6 +192,20 @@ def advance(
     cursor.execute(_ADVANCE_AND_NOTIFY, (*values, told if len(told) < MAX_PAYLOAD else ""))
 
 
+def confirm_current(
+    connection: psycopg.Connection[Any], partitions: Collection[TopicPartition], seconds: float
+) -> None:
+    """All that the log had of these `seconds` ago is applied. Those that are locked just now are left out."""
+    connection.execute(
+        "UPDATE mesh.checkpoints AS c "
+        "SET current_at = greatest(c.current_at, clock_timestamp() - make_interval(secs => %s)) FROM ("
+        '    SELECT topic, "partition" FROM mesh.checkpoints WHERE build = %s AND (topic, "partition") IN '
+        "    (SELECT * FROM unnest(%s::text[], %s::int[])) FOR NO KEY UPDATE SKIP LOCKED) AS free "
+        'WHERE c.build = %s AND (c.topic, c."partition") = (free.topic, free."partition")',
+        (seconds, LIVE, [p.topic for p in partitions], [p.partition for p in partitions], LIVE),
+    )
+
+
 def halt(connection: psycopg.Connection[Any], topic: str, reason: str) -> None:
     """Mark all partitions of a topic as halted; its views are stale from now on, and say why."""
     connection.execute(

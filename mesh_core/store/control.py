@@ -89,6 +89,7 @@ checkpoints = Table(
     Column("halted_reason", Text),
     Column("halted_at", _time),
     Column("updated_at", _time, nullable=False, server_default=_now),
+    Column("current_at", _time, comment="all that was in the log then is applied; null: not known"),
 )
 
 held_events = Table(

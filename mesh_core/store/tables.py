@@ -87,8 +87,12 @@ def create_view_table(connection: psycopg.Connection, model: ViewModel, relation
 
 
 def add_key(connection: psycopg.Connection, model: ViewModel, relation: str) -> None:
-    """Index a filled view table by its key, and gather its statistics."""
+    """Index a filled view table by its key and as it is declared, and gather its statistics."""
     connection.execute(f"ALTER TABLE {physical(relation)} ADD PRIMARY KEY ({columns_sql(model.key)})")
+    for index in model.indexes:
+        # The key comes last, as in the order of a page.
+        columns = [*index, *(name for name in model.key if name not in index)]
+        connection.execute(f"CREATE INDEX ON {physical(relation)} ({columns_sql(columns)})")
     connection.execute(f"ANALYZE {physical(relation)}")
 
 

@@ -40,8 +40,6 @@ class Reads:
 
     def __init__(self, port: int, orders: int) -> None:
         self.answers: list[Answer] = []
-        self.expired = 0
-        """Walks through pages that the swap ended: a cursor belongs to a version, and says so."""
         self._port, self._orders = port, orders
         self._stopping = threading.Event()
         self._threads = [threading.Thread(target=self._read, args=(n,), daemon=True) for n in range(READERS)]
@@ -65,7 +63,6 @@ class Reads:
         seen = min(answer.done for answer in self.answers if answer.version == "after")
         late = [answer for answer in self.answers if answer.version == "before" and answer.sent > seen]
         assert not late, (len(late), late[:5])
-        assert self.expired <= READERS
 
     def _read(self, number: int) -> None:
         """Every READERS-th read, from `number` on."""
@@ -89,10 +86,7 @@ class Reads:
                 body = answer.read()
                 done = time.monotonic()
                 link = answer.getheader("Link") or ""
-                if paging and following and answer.status == 410:
-                    self.expired += 1
-                    following = ""
-                elif answer.status != 200:
+                if answer.status != 200:
                     error = f"{path}: {answer.status} {body[:500]!r}"
                 else:
                     found = json.loads(body, parse_float=Decimal)

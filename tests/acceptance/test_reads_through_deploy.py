@@ -119,7 +119,7 @@ class Measured:
             f"{load:10} {sum(end - begin for begin, end in spans):6.1f} s  {self.during(load)}"
             for load, spans in self.spans.items()
         ]
-        return "\n".join(["", *lines, f"walks through pages that the swap ended: {self.reads.expired}"])
+        return "\n".join(["", *lines])
 
 
 def read_through(settings: Settings, orders: int, loads: Sequence[Load], seconds: float) -> Measured:

@@ -6,8 +6,9 @@ import re
 
 from fastapi.openapi.utils import get_openapi
 
-from api import bodies, problems
+from api import problems
 from api.app import create_app
+from api.negotiation import NotAcceptable
 from mesh_core.log import errors as log
 from mesh_core.read import database
 from mesh_core.read import errors as read
@@ -25,7 +26,7 @@ def test_every_route_is_documented() -> None:
 
 
 def test_every_problem_is_documented_with_its_status() -> None:
-    abstract = {read.ReadError, read.NotFound, read.RequestError}
+    abstract = {read.ReadError, read.NotFound, read.RequestError, read.Unmet}
     errors = {
         *(
             value
@@ -36,6 +37,7 @@ def test_every_problem_is_documented_with_its_status() -> None:
         problems.InvalidBody,
         problems.BodyTooLarge,
         problems.UnsupportedMediaType,
+        NotAcceptable,
         log.LogUnavailable,
         log.DeliveryTimeout,
         log.DeliveryFailed,
@@ -47,6 +49,7 @@ def test_every_problem_is_documented_with_its_status() -> None:
         ("method-not-allowed", "405"),
         ("invalid-request", "422"),
         ("internal-error", "500"),
+        ("url-too-long", "414"),
     }
     documented = {
         (kind, status)
@@ -54,4 +57,3 @@ def test_every_problem_is_documented_with_its_status() -> None:
         for kind in re.findall(r"`([^`]+)`", kinds)
     }
     assert documented == expected
-    assert bodies.MAX_BODY == 256 * 1024

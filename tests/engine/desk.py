@@ -103,6 +103,7 @@ def catalog(
     priced: bool = False,
     adding: bool = False,
     with_nickname: bool = False,
+    indexed: bool = False,
 ) -> Catalog:
     declared: Any = client(doc, with_city=with_city, with_nickname=with_nickname)
     tickets = many(Ticket.client_id, declared.client_id)
@@ -113,7 +114,9 @@ def catalog(
         columns |= {"city": declared.city, "saves": declared.saves}
     if with_nickname:
         columns["nickname"] = declared.nickname
-    views: list[Any] = [View("client_overview", declared, doc=doc, **columns)]
+    views: list[Any] = [
+        View("client_overview", declared, doc=doc, indexes=["name"] if indexed else (), **columns)
+    ]
     entities: list[Any] = [declared, Ticket]
     if tools:
         entities.append(Tool)

@@ -180,6 +180,21 @@ def test_a_rollback_waits_for_nobody(desk: Mesh) -> None:
     desk.assert_sound()
 
 
+def test_an_index_is_a_change_of_the_view_alone(desk: Mesh) -> None:
+    before = desk.rows("client_overview")
+    desk.deploy(catalog(indexed=True))
+    planned = desk.query("SELECT plan FROM mesh.deploys ORDER BY id DESC LIMIT 1")[0][0]
+    (step,) = [step for step in planned if step["change"] != "unchanged"]
+    assert (step["name"], step["details"]) == ("client_overview", ["index on name is new"])
+    definition = (
+        "SELECT indexdef FROM pg_indexes WHERE tablename = 'client_overview__2' AND indexdef !~ 'UNIQUE'"
+    )
+    assert desk.query(definition)[0][0].endswith("(name, client_id)")
+    assert desk.rows("client_overview") == before
+    assert not desk.deploy(catalog(indexed=True)).changed
+    desk.assert_sound()
+
+
 def test_a_rebuild_deploys_no_change(desk: Mesh) -> None:
     before = relations(desk)
     changed = catalog(with_city=True, tools=True)

@@ -269,6 +269,18 @@ VIEWS: list[tuple[Callable[[], Any], str]] = [
         "v.name starts from model.customer, but the view's root is model.order. Reach it over an edge",
     ),
     (lambda: View("v", Order, order_id=Order.order_id, x=lines), "v.x: "),
+    (lambda: View("v", Order, order_id=Order.order_id, indexes=["x"]), "v: there is no column x"),
+    (lambda: View("v", Order, order_id=Order.order_id, indexes=[()]), "is empty or names something twice"),
+    (
+        lambda: View("v", Order, order_id=Order.order_id, indexes=["order_id", ("order_id",)]),
+        "names something twice",
+    ),
+    (
+        lambda: View(
+            "v", Customer, customer_id=Customer.customer_id, x=orders.list(Order.order_id), indexes=["x"]
+        ),
+        "x is JSON, which has no order",
+    ),
     (lambda: View("v", Order, order_id=Order.order_id, x=lines), "Many rows must be rolled up"),
     (lambda: View("v", Order, order_id=Order.order_id, x=customer), "Reach one of its columns"),
     (

@@ -128,7 +128,7 @@ def add_version(
         stem=model.table,
         fingerprint="f",
         declaration=model.to_json(),
-        reads={},
+        reads={} if isinstance(model, EntityModel) else _live_entities(connection, model),
         topics=[model.topic] if isinstance(model, EntityModel) else (topics or []),
     )
     if isinstance(model, EntityModel):
@@ -142,6 +142,11 @@ def add_version(
     connection.execute("UPDATE mesh.versions SET state = 'live', live_at = now() WHERE id = %s", (row.id,))
     raise_generation(connection)
     return row.relation
+
+
+def _live_entities(connection: psycopg.Connection[Any], view: ViewModel) -> dict[str, int]:
+    query = "SELECT name, id FROM mesh.versions WHERE kind = 'entity' AND state = 'live' AND name = ANY(%s)"
+    return dict(connection.execute(query, (list(view.entities),)).fetchall())
 
 
 def insert(url: str, relation: str, *rows: dict[str, Any]) -> None:

@@ -13,13 +13,24 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from mesh_core.read import Database, errors, mesh_status, relations, timeline, views, workflow, workflows_of
+from mesh_core.read import (
+    Database,
+    Paging,
+    errors,
+    mesh_status,
+    relations,
+    timeline,
+    views,
+    workflow,
+    workflows_of,
+)
 from mesh_core.read.status import unready
 from mesh_core.store.control import held_events
 from tests.read.declarations import catalog, deploy_by_hand, insert, order
 
 Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
 FIRST, SECOND = UUID(int=1), UUID(int=2)
+PAGING = Paging(3, 1000, b"a key for cursors")
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
 DECLARED = [*catalog.entities, *catalog.views]
 
@@ -169,12 +180,12 @@ def test_the_workflows_of_an_entry_are_paged(deployed_url: str, reading: Reading
         *[entry(UUID(int=n), "sales", "order", "7", "sales.events") for n in range(5)],
         entry(FIRST, "sales", "order", "7", "mesh.events"),
     )
-    first = reading(lambda database: workflows_of(database, "sales", "order", "7", limit=3))
-    rest = reading(lambda database: workflows_of(database, "sales", "order", "7", limit=3, cursor=first.next))
+    first = reading(lambda database: workflows_of(database, "sales", "order", "7", PAGING))
+    rest = reading(lambda database: workflows_of(database, "sales", "order", "7", PAGING, cursor=first.next))
     found = [row["workflow_id"] for row in json.loads(first.body) + json.loads(rest.body)]
     assert found == [str(UUID(int=n)) for n in range(5)]
     assert rest.next is None
-    assert json.loads(reading(lambda database: workflows_of(database, "x", "y", "z", limit=3)).body) == []
+    assert json.loads(reading(lambda database: workflows_of(database, "x", "y", "z", PAGING)).body) == []
 
 
 def test_the_timeline_is_in_order_of_time_and_filtered(deployed_url: str, reading: Reading) -> None:
@@ -187,7 +198,7 @@ def test_the_timeline_is_in_order_of_time_and_filtered(deployed_url: str, readin
             )
 
     def offsets(cursor: str | None = None, **filters: str) -> tuple[list[int], str | None]:
-        got = reading(lambda database: timeline(database, filters, limit=2, cursor=cursor))
+        got = reading(lambda database: timeline(database, filters, PAGING, limit="2", cursor=cursor))
         return [row["offset"] for row in json.loads(got.body)], got.next
 
     first, cursor = offsets()

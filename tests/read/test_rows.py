@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -16,17 +17,19 @@ import psycopg
 import pytest
 
 from mesh_core.model.identifiers import key_text
-from mesh_core.read import Database, Page, list_rows, one_row
+from mesh_core.read import Database, Page, Paging, list_rows, one_row
 from mesh_core.read import errors as refused
+from mesh_core.settings import ROOT
 from tests.read.declarations import add_version, insert, order, orders
 
+KEY = b"a key for cursors"
 Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
 
 
 def page(
     reading: Reading, view: str, *parameters: tuple[str, str], limit: int = 100
 ) -> tuple[list[Any], Page]:
-    found: Page = reading(lambda database: list_rows(database, view, parameters, limit=limit, limit_max=1000))
+    found: Page = reading(lambda database: list_rows(database, view, parameters, Paging(limit, 1000, KEY)))
     return json.loads(found.body, parse_float=Decimal), found
 
 
@@ -160,9 +163,52 @@ def test_filters_compare_by_type(
         ("customer", "\0", refused.InvalidValue, "without NUL"),
         ("customer", "\ud800", refused.InvalidValue, "text"),
         ("customer", "x" * 5000, refused.InvalidValue, "text"),
-        ("extra", "{}", refused.InvalidValue, "cannot be compared"),
-        ("customer", "gt.x", refused.InvalidParameter, "eq.gt."),
-        ("select", "customer", refused.UnknownParameter, "not served yet"),
+        ("extra", "{", refused.InvalidValue, "expected JSON"),
+        ("extra", '{"a":1e99999}', refused.InvalidValue, "expected JSON"),
+        ("extra", '"\\u0000"', refused.InvalidValue, "expected JSON"),
+        ("extra", "gt.1", refused.InvalidParameter, "has no order"),
+        ("extra", "like.x", refused.InvalidParameter, "->>"),
+        ("extra", "in.(1)", refused.InvalidParameter, "->>"),
+        ("extra->>a->b", "x", refused.InvalidParameter, "has no places within"),
+        ("customer->a", "x", refused.InvalidParameter, "has no places within"),
+        ("extra->", "x", refused.InvalidParameter, "not a column or a place in one"),
+        ('extra->"\0"', "x", refused.InvalidParameter, "not text that JSON can have"),
+        ("customer", "gtt.x", refused.InvalidParameter, "Did you mean gt.*customer=eq.gtt"),
+        ("customer", "fts(english).x", refused.InvalidParameter, "no operator"),
+        ("customer", "like(any).x", refused.InvalidParameter, "no operator"),
+        ("customer", "not.not.eq.x", refused.InvalidParameter, "no operator 'not'"),
+        ("customer", "like.x\\", refused.InvalidValue, "ends in a backslash"),
+        ("customer", "cs.x", refused.InvalidParameter, "looks into JSON"),
+        ("customer", "is.true", refused.InvalidValue, "null, not_null"),
+        ("express", "is.maybe", refused.InvalidValue, "unknown"),
+        ("order_id", "in.1", refused.InvalidValue, "a list in parentheses"),
+        ("order_id", "in.(1,x)", refused.InvalidValue, "order_id cannot be 'x'"),
+        ("order_id", "in.(1", refused.InvalidParameter, "cannot be read at its end"),
+        ("order_id", "in.(1)2", refused.InvalidParameter, "cannot be read at '2'"),
+        ("order_id", f"in.({','.join('1' * 1001)})", refused.InvalidParameter, "more than 1000 values"),
+        ("customer", 'in.("x)', refused.InvalidParameter, "not closed"),
+        ("or", "customer.eq.x", refused.InvalidParameter, "cannot be read"),
+        ("or", "()", refused.UnknownParameter, "no column"),
+        ("or", "(customer.eq.x", refused.InvalidParameter, "at its end"),
+        ("or", "(customer.eq.x))", refused.InvalidParameter, "cannot be read"),
+        ("or", "(custmer.eq.x)", refused.UnknownParameter, "Did you mean customer"),
+        ("or", "(customer.x)", refused.InvalidParameter, "has no operator"),
+        ("and", "((customer.eq.x))", refused.UnknownParameter, "no column"),
+        ("and", "(and" * 9 + "(customer.eq.x)" + ")" * 9, refused.InvalidParameter, "parentheses deep"),
+        ("not.xor", "(customer.eq.x)", refused.UnknownParameter, "no column"),
+        ("select", "custmer", refused.UnknownParameter, "select: .*Did you mean customer"),
+        ("select", "", refused.InvalidParameter, "cannot be read"),
+        ("select", "customer,", refused.InvalidParameter, "cannot be read"),
+        ("select", "customer,customer", refused.InvalidParameter, "'customer' twice"),
+        ("select", "customer::text", refused.InvalidParameter, "not a column or a place in one"),
+        ("select", 'extra->"a b"', refused.InvalidParameter, "name:"),
+        ("select", "count()", refused.UnknownParameter, "no column"),
+        ("select", ",".join(f"c{n}:customer" for n in range(201)), refused.InvalidParameter, "at most 200"),
+        ("order", "custmer", refused.UnknownParameter, "order: .*Did you mean customer"),
+        ("order", "customer.up", refused.InvalidParameter, "column.asc"),
+        ("order", "customer,customer.desc", refused.InvalidParameter, "there twice"),
+        ("order", "extra->a", refused.InvalidParameter, "has no order"),
+        ("count", "all", refused.InvalidParameter, "exact, planned, estimated"),
         ("limit", "0", refused.InvalidParameter, "from 1 to 1000"),
         ("limit", "1001", refused.InvalidParameter, "from 1 to 1000"),
         ("limit", "٣", refused.InvalidParameter, "from 1 to 1000"),
@@ -185,14 +231,46 @@ def test_what_cannot_be_meant_is_refused_by_name(
 def test_paging_parameters_are_given_once(reading: Reading) -> None:
     with pytest.raises(refused.InvalidParameter, match="limit is given twice"):
         page(reading, "orders", ("limit", "1"), ("limit", "1"))
-    with pytest.raises(refused.InvalidParameter, match="21 filters"):
-        page(reading, "orders", *[("order_id", "1")] * 21)
+    with pytest.raises(refused.InvalidParameter, match="More than 100 conditions"):
+        page(reading, "orders", *[("order_id", "1")] * 101)
 
 
-def test_a_swap_is_seen_at_once_and_old_cursors_say_so(deployed_url: str, reading: Reading) -> None:
+def test_cursors_are_of_one_list_in_one_order(deployed_url: str, reading: Reading) -> None:
+    insert(deployed_url, "orders__1", order(1), order(2))
+    _, got = page(reading, "orders", ("order", "total"), limit=1)
+    assert got.next is not None
+    with pytest.raises(refused.CursorExpired, match="another order"):
+        page(reading, "orders", ("cursor", got.next))
+    with pytest.raises(refused.InvalidCursor) as raised:
+        page(reading, "lines", ("cursor", got.next))
+    assert "It is of 'orders'" in str(raised.value.remedy)
+    middle = len(got.next) // 2
+    forged = got.next[:middle] + ("A" if got.next[middle] != "A" else "B") + got.next[middle + 1 :]
+    for text in (forged, got.next[:-4], got.next + "AAAA", "x" * 9000, "ü"):
+        with pytest.raises(refused.InvalidCursor):
+            page(reading, "orders", ("order", "total"), ("cursor", text))
+
+
+@pytest.mark.parametrize("count", ["planned", "estimated"])
+def test_counts_that_are_not_exact(deployed_url: str, reading: Reading, count: str) -> None:
+    with psycopg.connect(deployed_url) as connection:
+        connection.execute(
+            "INSERT INTO data.lines__1 SELECT n::text, 'x', n % 2 FROM generate_series(1, 20000) AS n"
+        )
+        connection.execute("ANALYZE data.lines__1")
+    _, got = page(reading, "lines", ("count", count), limit=2)
+    assert got.count is not None
+    assert 15_000 < got.count < 25_000
+    _, got = page(reading, "lines", ("count", "estimated"), ("order_code", "in.(1,2,3)"), limit=2)
+    assert got.count == 3, "few are counted"
+
+
+def test_a_swap_is_seen_at_once_and_cursors_survive_it(deployed_url: str, reading: Reading) -> None:
     insert(deployed_url, "orders__1", order(1), order(2))
     _, got = page(reading, "orders", limit=1)
+    _, by_weight = page(reading, "orders", ("order", "weight"), limit=1)
     assert got.next is not None
+    assert by_weight.next is not None
     narrow = replace(orders.model, columns=tuple(c for c in orders.model.columns if c.name != "weight"))
     with psycopg.connect(deployed_url) as connection:
         add_version(connection, narrow, ["sales.events"])
@@ -202,7 +280,17 @@ def test_a_swap_is_seen_at_once_and_old_cursors_say_so(deployed_url: str, readin
     found, _ = page(reading, "orders")
     assert [row["order_id"] for row in found] == [3]
     assert "weight" not in found[0]
-    with pytest.raises(refused.CursorExpired, match="version 2 serves now"):
+    found, _ = page(reading, "orders", ("cursor", got.next))
+    assert [row["order_id"] for row in found] == [3], "the order's column is as it was"
+    with pytest.raises(refused.UnknownParameter, match="weight"):
+        page(reading, "orders", ("order", "weight"), ("cursor", by_weight.next))
+    wider = tuple(
+        replace(column, type=replace(column.type, kind="numeric")) if column.name == "order_id" else column
+        for column in narrow.columns
+    )
+    with psycopg.connect(deployed_url) as connection:
+        add_version(connection, replace(narrow, columns=wider), ["sales.events"])
+    with pytest.raises(refused.CursorExpired, match="columns that have changed"):
         page(reading, "orders", ("cursor", got.next))
 
 
@@ -237,7 +325,7 @@ def test_rows_and_position_are_of_one_snapshot(deployed_url: str, reading: Readi
         for _ in range(150):
             one, many = await asyncio.gather(
                 one_row(database, "orders", "1"),
-                list_rows(database, "orders", (), limit=10, limit_max=10),
+                list_rows(database, "orders", (), Paging(10, 10, KEY)),
             )
             for position, row in (
                 (one.position, json.loads(one.body)),
@@ -261,3 +349,43 @@ def test_a_position_names_the_topics_of_the_view_alone(deployed_url: str, readin
     assert page(reading, "orders")[1].position == (
         '{"logistics.events":{"0":0,"1":0},"sales.events":{"0":0,"1":0}}'
     )
+
+
+CONFORMANCE = (
+    (ROOT / "docs" / "reference" / "query-language.md").read_text().split("## What PostgREST has")[1]
+)
+SERVED = {
+    "eq": ("customer", "eq.ALFKI"),
+    "gt": ("total", "gt.1"),
+    "gte": ("total", "gte.440"),
+    "lt": ("total", "lt.441"),
+    "lte": ("total", "lte.440"),
+    "neq": ("customer", "neq.x"),
+    "like": ("customer", "like.AL*"),
+    "ilike": ("customer", "ilike.al*"),
+    "in": ("customer", 'in.(x,"ALFKI")'),
+    "is": ("weight", "is.null"),
+    "isdistinct": ("weight", "isdistinct.1"),
+    "cs": ("extra", 'cs.{"a":1}'),
+    "not": ("customer", "not.eq.x"),
+    "or": ("or", "(customer.eq.x,total.gt.1)"),
+    "and": ("and", "(customer.eq.ALFKI,total.gt.1)"),
+}
+
+
+@pytest.mark.parametrize(
+    ("operator", "here"), re.findall(r"^\| `(\w+)` \| (served|refused) \|", CONFORMANCE, re.MULTILINE)
+)
+def test_what_postgrest_documents(deployed_url: str, reading: Reading, operator: str, here: str) -> None:
+    insert(deployed_url, "orders__1", order(1, extra={"a": 1}))
+    if here == "served":
+        name, value = SERVED[operator]
+        assert operator in (name, value.split(".")[0])
+        assert [row["order_id"] for row in page(reading, "orders", (name, value))[0]] == [1]
+        against = (name, f"not.{value}") if name not in ("or", "and") else (f"not.{name}", value)
+        if operator != "not":
+            assert page(reading, "orders", against)[0] == []
+    else:
+        written = f"eq({operator}).{{x}}" if operator in ("all", "any") else f"{operator}.x"
+        with pytest.raises(refused.InvalidParameter, match="there is no operator"):
+            page(reading, "orders", ("customer", written))
