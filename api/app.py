@@ -15,6 +15,7 @@ from api.documents import serve_openapi
 from api.middleware import RequestTelemetry, UrlLimit
 from api.publishing import Publishing
 from api.swagger import serve_swagger
+from api.views.routes import serve_rows
 from mesh_core import stack
 from mesh_core.log import KafkaConfig
 from mesh_core.read import Database, Paging
@@ -66,6 +67,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.state.mesh = mesh
     for feature in (views, workflows, events, admin):
         app.include_router(feature.router)
+    serve_rows(app)
     problems.install(app)
     serve_openapi(app)
     serve_swagger(app)

@@ -28,9 +28,14 @@ async def _mesh(request: Request) -> Mesh:  # async, or each request would visit
     return mesh
 
 
-async def _demanded(request: Request) -> Demand:
+def demanded(request: Request) -> Demand:
+    """What the answer must reflect, as the request's headers say. Raises InvalidParameter."""
     mesh: Mesh = request.app.state.mesh
     return demand(request.headers, mesh.settings.read_wait_max_seconds)
+
+
+async def _demanded(request: Request) -> Demand:
+    return demanded(request)
 
 
 Demanded = Annotated[Demand, Depends(_demanded)]

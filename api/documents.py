@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.responses import Response
 
 from api import problems
-from api.views.documents import view_paths
+from api.views.documents import row_paths, view_paths
 from mesh_core import read
 
 
@@ -27,6 +27,7 @@ def serve_openapi(app: FastAPI) -> None:
 def document(app: FastAPI, views: list[dict[str, Any]]) -> dict[str, Any]:
     """The OpenAPI 3.1 document of the routes of `app` and of these views, as the catalogue tells them."""
     made = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+    made["paths"] |= row_paths()
     for view in views:
         made["paths"] |= view_paths(view)
     components = made.setdefault("components", {}).setdefault("schemas", {})

@@ -57,7 +57,9 @@ class RequestTelemetry:
         SPENT.set(spent)
         with (
             bound(correlation_id=correlation_id, traceparent=traceparent),
-            request_span(f"{scope['method']} {scope['path']}", traceparent) as span,
+            request_span(
+                f"{scope['method']} {scope['path']}", traceparent, publishes=scope["method"] != "GET"
+            ) as span,
         ):
             try:
                 await self._app(scope, receive, send_with_id)

@@ -22,6 +22,7 @@ TITLES = {
     "w2": "W2: three services joined",
     "w3": "W3: from acknowledged to visible at 500 events/s, shorter is better",
     "w4": "W4: W2 as it grows",
+    "reads": "Reads on 32 connections",
 }
 _STYLE = """
 text { font: 12px system-ui, sans-serif; fill: #24292f }

@@ -124,25 +124,31 @@ class Run:
 @contextmanager
 def running(workload: Workload, contender: Contender, services: StackAddresses) -> Iterator[Run]:
     """The contender at work in an empty database, ended afterwards. Raises BenchmarkFailed on a wrong row."""
-    with database(services.database_url) as url, tempfile.TemporaryDirectory() as folder:
+    with empty_database(contender, services) as environment, tempfile.TemporaryDirectory() as folder:
         began = Path(folder) / "began"
-        environment = {
+        environment[BEGAN] = str(began)
+        with psycopg.connect(environment["MESH_DATABASE_URL"], autocommit=True) as connection:
+            workload.write_truth(connection)
+            contender.prepare(environment)
+            # What earlier runs left to write must not slow this one down.
+            connection.execute("CHECKPOINT")
+            with process(contender, environment) as started:
+                yield Run(connection, started, began)
+                _check(workload, contender, connection)
+
+
+@contextmanager
+def empty_database(contender: Contender, services: StackAddresses) -> Iterator[dict[str, str]]:
+    """The variables by which a contender finds a database and a group of its own; the database is dropped afterwards."""
+    with database(services.database_url) as url:
+        yield {
             **os.environ,
             "MESH_DATABASE_URL": url,
             "MESH_KAFKA_BOOTSTRAP_SERVERS": services.kafka_bootstrap_servers,
             "MESH_GROUP": f"bench-{uuid4().hex[:8]}",
             "MESH_LOG_LEVEL": "warning",
-            BEGAN: str(began),
             **contender.environment,
         }
-        with psycopg.connect(url, autocommit=True) as connection:
-            workload.write_truth(connection)
-            contender.prepare(environment)
-            # What earlier runs left to write must not slow this one down.
-            connection.execute("CHECKPOINT")
-            with _process(contender, environment) as process:
-                yield Run(connection, process, began)
-                _check(workload, contender, connection)
 
 
 def run_module(environment: Mapping[str, str], *arguments: str) -> None:
@@ -191,20 +197,21 @@ def _check(workload: Workload, contender: Contender, connection: psycopg.Connect
 
 
 @contextmanager
-def _process(contender: Contender, environment: Mapping[str, str]) -> Iterator[psutil.Popen]:
-    process = psutil.Popen(
+def process(contender: Contender, environment: Mapping[str, str]) -> Iterator[psutil.Popen]:
+    """The contender's process, ended afterwards with all that it started."""
+    started = psutil.Popen(
         [contender.interpreter, *contender.command], env=dict(environment), cwd=ROOT, stdout=sys.stderr
     )
     try:
-        yield process
+        yield started
     finally:
-        family = [process, *process.children(recursive=True)] if process.is_running() else [process]
+        family = [started, *started.children(recursive=True)] if started.is_running() else [started]
         for each in family:
             with suppress(psutil.NoSuchProcess):
                 each.terminate()
         for each in psutil.wait_procs(family, 10)[1]:
             each.kill()
-        process.wait()
+        started.wait()
 
 
 @contextmanager

@@ -16,6 +16,10 @@ LATEST = {"w3": ("p99", 1.5)}
 """How many times as long as on its floor events may take to be seen."""
 LEVEL = 0.15
 """By how much a rate may fall as a history grows."""
+SERVED = {"row rate": 0.8, "page rate": 0.9}
+"""The share of the straight route's answers a second that ours must reach."""
+TIMES_A_FAN_OUT = {"fan-out by service": 4.0, "fan-out by row": 50.0}
+"""How many times the answers a second of a join at request time ours must give."""
 MEMORY = 400.0
 """The most megabytes of a process."""
 
@@ -29,6 +33,7 @@ def shortfalls(results: Sequence[Result]) -> list[str]:
         *_too_late(ours, results),
         *_not_level(ours),
         *_too_large(ours),
+        *_too_few_answers(ours, results),
     ]
 
 
@@ -73,6 +78,22 @@ def _not_level(ours: Sequence[Result]) -> Iterator[str]:
         if before and result.unit == "events/s" and result.value < (1 - LEVEL) * before.value:
             share = result.value / before.value
             yield f"{result.workload}: {result.name} reaches {share:.2f} of 1x, less than {1 - LEVEL:.2f}"
+
+
+def _too_few_answers(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
+    for result in ours:
+        floor, least = floor_of(result, results), SERVED.get(result.aspect)
+        if floor and least and result.value < least * floor.value:
+            share = result.value / floor.value
+            yield f"{result.workload}: {result.name} reaches {share:.2f} of its floor, less than {least}"
+        for other in results:
+            times = TIMES_A_FAN_OUT.get(other.name.rpartition(", ")[0], 0.0)
+            same = (
+                (other.workload, other.aspect) == (result.workload, result.aspect) == ("reads", "page rate")
+            )
+            if same and result.value < times * other.value:
+                more = result.value / other.value
+                yield f"reads: {result.name} is {more:.1f} times {other.name}, less than {times:g}"
 
 
 def _too_large(ours: Sequence[Result]) -> Iterator[str]:

@@ -53,7 +53,7 @@ class Result:
     @property
     def aspect(self) -> str:
         """Which of a workload's figures this is, such as `p99`: what stands behind the driver."""
-        found = re.search(r"(?:^|, )(p\d+|\d+x(?: memory| level)?)$", self.name)
+        found = re.search(r"(?:^|, )((?:(?:row|page) )?(?:p\d+|rate)|\d+x(?: memory| level)?)$", self.name)
         return found[1] if found else ""
 
     @property

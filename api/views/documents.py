@@ -40,7 +40,8 @@ EXAMPLES: Mapping[str, Any] = {
 
 def _query(name: str, description: str, example: str) -> dict[str, Any]:
     schema = {"type": "string"}
-    return {"name": name, "in": "query", "description": description, "schema": schema, "example": example}
+    example_ = {"example": example} if example else {}
+    return {"name": name, "in": "query", "description": description, "schema": schema, **example_}
 
 
 _HEADER = {"in": "header", "schema": {"type": "string"}}
@@ -96,6 +97,7 @@ def paged(description: str, item: Mapping[str, Any]) -> dict[int | str, Any]:
     return answered(description, {"type": "array", "items": dict(item)}, _PAGE_HEADERS)
 
 
+_ORDER = "Columns, each perhaps with .asc or .desc, then .nullsfirst or .nullslast."
 _COMPARED = (
     "`eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `in.(a,b)`, `is.null`, `isdistinct`, each also after `not.`"
 )
@@ -252,8 +254,35 @@ RESULTS = answered(
 )
 VIEWS = answered("The views.", {"type": "array", "items": _VIEW})
 RELATIONS = answered("Services, entities and edges.", _RELATIONS)
-ROWS = rows_answered(_OBJECT)
-ROW = answered("The row.", _OBJECT)
+
+
+def row_paths() -> dict[str, Any]:
+    """The paths of rows of any view."""
+    view = {"name": "view", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    key = {"name": "key", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    order = _query("order", _ORDER, "")
+    return {
+        "/v1/views/{view}": {
+            "get": {
+                "tags": ["views"],
+                "summary": "List Rows",
+                "description": "A page of rows as JSON, or all of them as NDJSON or CSV. Any column of the view is a parameter.",
+                "operationId": "list_rows",
+                "parameters": [view, SELECT, order, *PAGING, COUNT, *DEMAND],
+                "responses": _as_text(rows_answered(_OBJECT) | documented(400, 404, 406, 410, 504)),
+            }
+        },
+        "/v1/views/{view}/{key}": {
+            "get": {
+                "tags": ["views"],
+                "summary": "Get Row",
+                "description": "The row with this key.",
+                "operationId": "get_row",
+                "parameters": [view, key, SELECT, *DEMAND],
+                "responses": _as_text(answered("The row.", _OBJECT) | documented(400, 404, 406, 409, 504)),
+            }
+        },
+    }
 
 
 def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -270,9 +299,7 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
         _query(name, f"Keeps the rows that meet {which} of the conditions.", f"({first['name']}.not.is.null)")
         for name, which in (("or", "any"), ("and", "all"))
     ]
-    order = _query(
-        "order", "Columns, each perhaps with .asc or .desc, then .nullsfirst or .nullslast.", first["name"]
-    )
+    order = _query("order", _ORDER, first["name"])
     key = {
         "name": "key",
         "in": "path",

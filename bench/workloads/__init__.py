@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.harness import Workload
+from bench.workloads.reads import Reads
 from bench.workloads.w1 import ContactUpdates
 from bench.workloads.w2 import Grown, Joined, three_services
 from bench.workloads.w3 import Freshness
@@ -13,5 +14,6 @@ WORKLOADS: dict[str, Sequence[Workload]] = {
     "w1": [ContactUpdates()],
     "w2": [Joined(three_services())],
     "w3": [Freshness()],
+    "reads": [Reads()],
     "w4": [Grown(three_services(scale), "w4", f"{scale}x") for scale in (1, 4, 16)],
 }

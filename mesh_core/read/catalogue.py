@@ -10,7 +10,7 @@ from typing import Any
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
 from mesh_core.model.view import ViewModel
-from mesh_core.read.compiler import Statement, headed
+from mesh_core.read.compiler import Statement, head_values, headed
 from mesh_core.read.database import Database
 from mesh_core.read.versions import Live, Version
 
@@ -63,7 +63,9 @@ def columns_of(version: Version) -> list[dict[str, Any]]:
 async def _read(database: Database) -> tuple[Live, Mapping[str, Any], Mapping[str, str], str]:
     """The live versions, facts by topic, since when fan-outs are pending by version id, and the position."""
     text = headed(_TOPICS).encode()
-    live, row = await database.read(lambda live: Statement(text, (list(live.topics), [], list(live.topics))))
+    live, row = await database.read(
+        lambda live: Statement(text, (list(live.topics), *head_values((), live.topics)))
+    )
     return live, json.loads(row[3]), json.loads(row[4]), row[1]
 
 

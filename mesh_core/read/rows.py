@@ -127,7 +127,7 @@ def page_of(query: ListQuery, row: Row, paging: Paging) -> Page:
     place = query.place
 
     def cursor(values: str | None, *, backwards: bool) -> str | None:
-        if values is None:
+        if not rows or values is None:
             return None
         return encode_cursor(paging.key, query.scope, Place(tuple(json.loads(values)), backwards))
 

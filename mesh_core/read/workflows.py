@@ -13,7 +13,7 @@ from psycopg import sql
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.identifiers import MAX_KEY_BYTES, name_problem
 from mesh_core.model.types import SQL_TYPES, ColumnKind
-from mesh_core.read.compiler import Statement, headed, names, table
+from mesh_core.read.compiler import Statement, head_values, headed, names, table
 from mesh_core.read.database import Connection, Database
 from mesh_core.read.errors import InvalidParameter, NotDeployed, RequestError, WorkflowNotFound
 from mesh_core.read.grammar import Paging, checked, fixed_query, point_query
@@ -132,7 +132,7 @@ async def _workflow_within(live: Live, connection: Connection, identifier: str, 
 def _workflow_statement(live: Live, identifier: str) -> Statement:
     workflows, entries = _built_in(live)
     text = headed(_WORKFLOW.format(workflows=table(workflows), entries=table(entries)).as_string())
-    return Statement(text.encode(), (identifier, identifier, MAX_ENTRIES + 1, [], list(live.topics)))
+    return Statement(text.encode(), (identifier, identifier, MAX_ENTRIES + 1, *head_values((), live.topics)))
 
 
 def _document(identifier: str, found: str | None, entries: list[dict[str, Any]]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 from xml.etree import ElementTree
 
 import psycopg
@@ -15,6 +16,7 @@ from bench.limits import shortfalls
 from bench.peers import tools
 from bench.results import Result, table, with_levels
 from bench.run import GROWTH, rounds
+from bench.workloads import reads
 from bench.workloads.w1 import ContactUpdates
 from bench.workloads.w2 import Grown, Joined
 from bench.workloads.w3 import Freshness
@@ -113,6 +115,47 @@ class OneRowElse(ContactUpdates):
     def write_truth(self, connection: psycopg.Connection) -> None:
         super().write_truth(connection)
         connection.execute("UPDATE truth SET status = 'else' WHERE id = 17")
+
+
+@pytest.mark.parametrize("name", ["hand-written route", "mesh api", "fan-out by service", "fan-out by row"])
+def test_answers_are_right_and_counted(
+    name: str, addresses: StackAddresses, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reads, "SECONDS", 0.4)
+    monkeypatch.setattr(reads, "WARM_UP", 0.1)
+    workload = reads.Reads(ThreeServices(200, 200, 20, 20, 600, 600))
+    workload.fill(addresses.kafka_bootstrap_servers)
+    contender = next((each for each in workload.contenders() if each.name == name), None)
+    if contender is None:
+        pytest.skip(tools.MISSING)
+    figures = {figure.aspect: figure.value for figure in workload.figures(contender, addresses)}
+    expected = {"page rate", "page p50", "page p99"}
+    assert set(figures) == expected | (
+        {"row rate", "row p50", "row p99"} if contender.kind != "peer" else set()
+    )
+    assert all(value > 0 for value in figures.values())
+
+
+def test_too_few_answers_are_told() -> None:
+    def result(name: str, kind: Any, value: float) -> Result:
+        return Result.of("reads", name, kind, "requests/s", [value])
+
+    floor = [
+        result("hand-written route, row rate", "floor", 100),
+        result("hand-written route, page rate", "floor", 100),
+    ]
+    fans = [
+        result("fan-out by service, page rate", "peer", 30),
+        result("fan-out by row, page rate", "peer", 1),
+    ]
+    fine = [result("mesh api, row rate", "ours", 81), result("mesh api, page rate", "ours", 121)]
+    assert shortfalls([*floor, *fans, *fine]) == []
+    slow = [result("mesh api, row rate", "ours", 79), result("mesh api, page rate", "ours", 89)]
+    assert shortfalls([*floor, *fans, *slow]) == [
+        "reads: mesh api, row rate reaches 0.79 of its floor, less than 0.8",
+        "reads: mesh api, page rate reaches 0.89 of its floor, less than 0.9",
+        "reads: mesh api, page rate is 3.0 times fan-out by service, page rate, less than 4",
+    ]
 
 
 def test_one_wrong_value_in_one_row_is_no_figure(addresses: StackAddresses) -> None:
