@@ -10,12 +10,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 import threading
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
 from functools import cached_property
+from multiprocessing import forkserver
+from multiprocessing.process import BaseProcess
 
 import psycopg
 
@@ -41,6 +42,19 @@ from mesh_core.store.versions import VersionRow
 
 WORTH_A_PROCESS = 100_000
 """Records for each further process: starting one takes about as long as reading so many."""
+
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+
+
+def make_ready() -> None:
+    """Begin to import what further processes of a build need, beside what is done until history is read.
+
+    They are forked from a process that has imported it and does nothing else: Kafka clients do not survive a fork, and
+    where each imported by itself, a small build was half done before the second one began.
+    """
+    _CONTEXT.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
 
 
 class CannotBeCopied(EngineError):
@@ -98,7 +112,7 @@ class Build:
         processes = max(1, min(self.processes, len(wanted), total // WORTH_A_PROCESS))
         try:
             if processes == 1:
-                work(self, wanted, os.getpid())
+                work(self, wanted)
             else:
                 self._work_together(wanted, processes)
         except (psycopg.Error, UnicodeEncodeError) as error:
@@ -107,13 +121,13 @@ class Build:
             raise CannotBeCopied from error
 
     def _work_together(self, wanted: Mapping[TopicPartition, int], processes: int) -> None:
-        # Spawned, not forked: Kafka clients do not survive a fork. This process works, too.
+        # This process works, too.
         mine = set(multiprocessing.active_children())
         try:
-            with ProcessPoolExecutor(processes - 1, multiprocessing.get_context("spawn")) as pool:
-                others = [pool.submit(work, self, wanted, os.getpid()) for _ in range(processes - 1)]
+            with ProcessPoolExecutor(processes - 1, _CONTEXT) as pool:
+                others = [pool.submit(work, self, wanted) for _ in range(processes - 1)]
                 try:
-                    work(self, wanted, os.getpid())
+                    work(self, wanted)
                 except BaseException:  # the pool would wait until the others have read all the rest
                     for process in set(multiprocessing.active_children()) - mine:
                         process.terminate()
@@ -222,12 +236,12 @@ class Build:
         return Applier(connection, plan, {}, self.id, self.contracts, topic in self.unread)
 
 
-def work(build: Build, wanted: Mapping[TopicPartition, int], parent: int) -> None:
+def work(build: Build, wanted: Mapping[TopicPartition, int]) -> None:
     """Take some partitions after others that nobody has taken, and read their history.
 
     Raises DeployRefused where a key came from two partitions.
     """
-    if os.getpid() != parent:
+    if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     with rarely_collected(), connect(build.database_url, "mesh build") as connection:
         try:
@@ -259,8 +273,7 @@ def claims(
                 yield [TopicPartition(topic, number) for (number,) in taken]
 
 
-def _end_with(parent: int) -> None:
+def _end_with(parent: BaseProcess) -> None:
     """Whoever deploys may be killed; then nobody waits for this process."""
-    while os.getppid() == parent:
-        time.sleep(0.5)
+    parent.join()
     os._exit(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import get_args
 
 from mesh_core.model.identifiers import key_parts
@@ -132,6 +133,7 @@ def checked(name: str, kind: ColumnKind, text: str) -> str:
         raise InvalidValue(f"{name}: {error}.", remedy=f"Correct the value of {name}.") from None
 
 
+@lru_cache(maxsize=1000)
 def source_of(version: Version) -> Source:
     """The rows of a version."""
     nullable = frozenset(name for name, kind in version.columns.items() if kind.nullable)
@@ -157,9 +159,9 @@ def at_cursor(query: ListQuery, cursor: str | None, key: bytes) -> ListQuery:
 
 def outputs_of(version: Version, text: str | None) -> tuple[Output, ...]:
     """What a row has of a version, as `select` says. Raises UnknownParameter, InvalidParameter."""
-    everything = [Output(name, Reference(name, kind.kind)) for name, kind in version.columns.items()]
+    everything = _everything(version)
     if text is None:
-        return tuple(everything)
+        return everything
     found: list[Output] = []
     for part in _parts("select", text):
         if part == "*":
@@ -184,6 +186,11 @@ def outputs_of(version: Version, text: str | None) -> tuple[Output, ...]:
                 remedy="Give it one: name:column->>key.",
             )
     return tuple(found)
+
+
+@lru_cache(maxsize=1000)
+def _everything(version: Version) -> tuple[Output, ...]:
+    return tuple(Output(name, Reference(name, kind.kind)) for name, kind in version.columns.items())
 
 
 def _order(version: Version, source: Source, text: str | None) -> tuple[Order, ...]:
