@@ -17,11 +17,14 @@ from starlette.responses import Response, StreamingResponse
 
 from api.negotiation import accepts_gzip, matches
 from mesh_core.read import Answer, Page, Stream
+from mesh_core.read.catalogue import Facts
 
 POSITION, AGE, PARKED, IGNORED = "Mesh-Position", "Mesh-Age", "Mesh-Parked", "Mesh-Ignored-Topics"
 JSON, NDJSON, CSV = "application/json", "application/x-ndjson", "text/csv"
 GZIP_FROM = 1000
 """Bytes from which an answer is worth being compressed."""
+GZIP_TO = 1_000_000
+"""Bytes up to which it is compressed at once: it takes milliseconds in which nobody else is answered."""
 _LEVEL = 5
 _QUOTED = re.compile(r'[",\r\n]')
 
@@ -37,6 +40,7 @@ EXPOSED = (
     "Content-Range",
     "Server-Timing",
     "X-Correlation-ID",
+    "Retry-After",
     "Location",
 )
 """Headers that a page of another origin may read."""
@@ -68,11 +72,12 @@ def row_answer(request: Request, answer: Answer, *, cache: str = "no-cache", **m
     """A JSON text that is ready, with its position; 304 where the client has it."""
     body = answer.body.encode()
     headers = {**placed(answer), "Cache-Control": f"private, {cache}", "Vary": _VARY, **more}
-    zipped = len(body) >= GZIP_FROM and accepts_gzip(request.headers)
-    # A strong tag is of the bytes as they are sent.
-    headers["ETag"] = f'"{blake2b(body, digest_size=12).hexdigest()}{"-gzip" if zipped else ""}"'
-    if matches(request.headers, headers["ETag"]):
-        return Response(None, 304, headers)
+    zipped = GZIP_FROM <= len(body) <= GZIP_TO and accepts_gzip(request.headers)
+    if request.method == "GET":
+        # A strong tag is of the bytes as they are sent.
+        headers["ETag"] = f'"{blake2b(body, digest_size=12).hexdigest()}{"-gzip" if zipped else ""}"'
+        if matches(request.headers, headers["ETag"]):
+            return Response(None, 304, headers)
     if zipped:
         body = gzip.compress(body, _LEVEL, mtime=0)
         headers["Content-Encoding"] = "gzip"
@@ -136,6 +141,11 @@ def stream_answer(
                 await close()
 
     return StreamingResponse(closing(), 200, headers, f"{media_type}; charset=utf-8")
+
+
+def facts_answer(request: Request, facts: Facts) -> Response:
+    """Plain data that was read, tagged as rows are."""
+    return row_answer(request, Answer(_encoder.encode(facts.document).decode(), facts.position, facts.age))
 
 
 def document_answer(document: Any, position: str, *, status: int = 200, **headers: str) -> Response:

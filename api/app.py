@@ -71,6 +71,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     problems.install(app)
     serve_openapi(app)
     serve_swagger(app)
+    app.add_middleware(UrlLimit, longest=settings.url_bytes_max)
+    app.add_middleware(RequestTelemetry)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -80,6 +82,4 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             expose_headers=EXPOSED,
             max_age=600,
         )
-    app.add_middleware(UrlLimit, longest=settings.url_bytes_max)
-    app.add_middleware(RequestTelemetry)
     return app

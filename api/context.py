@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from api.negotiation import demand
 from api.publishing import Publishing
 from mesh_core.read import Database, Demand, Paging
+from mesh_core.read.errors import UnknownParameter, listing, nearest, shown
 from mesh_core.settings import Settings
 
 
@@ -36,6 +37,18 @@ def demanded(request: Request) -> Demand:
 
 async def _demanded(request: Request) -> Demand:
     return demanded(request)
+
+
+async def only_known(request: Request) -> None:
+    """A dependency of routes whose parameters are those that they declare. Raises UnknownParameter at any other."""
+    route = request.scope["route"]
+    known = [parameter.alias for parameter in route.dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            raise UnknownParameter(
+                f"There is no parameter {shown(name)}.",
+                remedy=f"{nearest(name, known)}Parameters: {listing(known)}.",
+            )
 
 
 Demanded = Annotated[Demand, Depends(_demanded)]

@@ -21,7 +21,7 @@ class NotAcceptable(UsageError):
 
 def media_type(headers: Headers, offered: Sequence[str]) -> str:
     """Of the types that are offered the one that `Accept` likes best, the first of equals. Raises NotAcceptable."""
-    accept = headers.get("accept", "*/*")
+    accept = headers.get("accept", "").strip() or "*/*"
     wanted = dict(_weighted(accept))
     best, weight = "", 0.0
     for offer in offered:
@@ -76,11 +76,8 @@ def accepts_gzip(headers: Headers) -> bool:
 
 def matches(headers: Headers, tag: str) -> bool:
     """Whether `If-None-Match` names the tag."""
-    given = headers.get("if-none-match")
-    if given is None:
-        return False
-    tags = [each.strip().removeprefix("W/") for each in given.split(",")]
-    return tag in tags or tags == ["*"]
+    tags = [each.strip().removeprefix("W/") for each in ",".join(headers.getlist("if-none-match")).split(",")]
+    return tag in tags or "*" in tags
 
 
 def _weighted(text: str) -> list[tuple[str, float]]:

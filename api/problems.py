@@ -89,7 +89,7 @@ def problem(
     }
     # A lone surrogate that a client sent cannot be written as UTF-8.
     body = json.dumps(document, ensure_ascii=False).encode(errors="replace")
-    extra = dict(headers or {})
+    extra = {"Cache-Control": "no-store", **(headers or {})}
     if status == 503:
         extra.setdefault("Retry-After", "1")
     return Response(body, status, extra, MEDIA_TYPE)
@@ -139,8 +139,13 @@ async def _mesh_error(request: Request, error: Exception) -> Response:
         title,
         error.args[0],
         error.remedy or "Correct the request.",
-        {"Mesh-Position": error.position} if isinstance(error, read.Unmet) else None,
+        _place(error) if isinstance(error, read.Unmet) else None,
     )
+
+
+def _place(error: read.Unmet) -> dict[str, str]:
+    age = {} if error.age is None else {"Mesh-Age": f"{error.age:.3f}"}
+    return {"Mesh-Position": error.position, **age}
 
 
 async def _http_error(request: Request, error: Exception) -> Response:

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from api.answers import page_answer
-from api.context import Context, Demanded
+from api.context import Context, Demanded, only_known
 from api.events import documents
 from api.problems import documented
+from api.views.documents import DEMAND
 from mesh_core import read
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = APIRouter(prefix="/v1/events", tags=["events"], dependencies=[Depends(only_known)])
 
 Text = Annotated[str | None, Query(min_length=1, max_length=512)]
 
 
-@router.get("", operation_id="list_events", responses=documents.TIMELINE | documented(400, 410, 422, 504))
+@router.get(
+    "",
+    operation_id="list_events",
+    openapi_extra={"parameters": DEMAND},
+    responses=documents.TIMELINE | documented(400, 410, 422, 504),
+)
 async def list_events(
     request: Request,
     mesh: Context,

@@ -9,6 +9,7 @@ import msgspec
 
 from api.answers import AGE, AGE_HEADER, LINK_HEADER, POSITION, POSITION_HEADER, RANGE_HEADER, TAG_HEADER
 from api.problems import documented
+from mesh_core.read.filters import PARAMETERS
 from mesh_core.read.several import MAX_QUERIES
 
 _HEADERS = {POSITION: POSITION_HEADER, AGE: AGE_HEADER, "ETag": TAG_HEADER}
@@ -25,23 +26,11 @@ TYPES: Mapping[str, dict[str, Any]] = {
     "uuid": {"type": "string", "format": "uuid"},
     "json": {},
 }
-EXAMPLES: Mapping[str, Any] = {
-    "int": 10248,
-    "text": "ALFKI",
-    "numeric": 440.25,
-    "float": 0.5,
-    "bool": True,
-    "timestamptz": "2026-01-31T12:00:00+00:00",
-    "date": "2026-01-31",
-    "uuid": "0198c0de-0000-7000-8000-000000000000",
-    "json": [],
-}
 
 
-def _query(name: str, description: str, example: str) -> dict[str, Any]:
-    schema = {"type": "string"}
-    example_ = {"example": example} if example else {}
-    return {"name": name, "in": "query", "description": description, "schema": schema, **example_}
+def _query(name: str, description: str) -> dict[str, Any]:
+    # No examples: a page that tries requests out would send them all at once.
+    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
 
 
 _HEADER = {"in": "header", "schema": {"type": "string"}}
@@ -49,19 +38,15 @@ DEMAND: list[dict[str, Any]] = [
     _HEADER
     | {
         "name": "Mesh-Min-Position",
-        "description": "What the answer must reflect: the Mesh-Position that a write answered.",
-        "example": '{"sales.events":{"0":42}}',
+        "description": 'What the answer must reflect: the Mesh-Position of a write, `{"sales.events":{"0":42}}`.',
     },
     _HEADER
     | {
         "name": "Prefer",
-        "description": "`wait=SECONDS` to wait for that; `max-staleness=SECONDS` to have nothing older.",
-        "example": "wait=2, max-staleness=60",
+        "description": "`wait=2` to wait so long for that; `max-staleness=60` to have nothing older.",
     },
 ]
-SELECT = _query(
-    "select", "Columns, each perhaps as `name:column` or a place in JSON, `column->key->>key`.", "*"
-)
+SELECT = _query("select", "Columns, each perhaps as `name:column` or a place in JSON, `column->key->>key`.")
 PAGING: list[dict[str, Any]] = [
     {
         "name": "limit",
@@ -92,6 +77,15 @@ def answered(
     }
 
 
+def done(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
+    """What a write answers: where it is in the log."""
+    return {
+        "description": description,
+        "headers": {POSITION: POSITION_HEADER},
+        "content": {"application/json": {"schema": dict(schema)}},
+    }
+
+
 def paged(description: str, item: Mapping[str, Any]) -> dict[int | str, Any]:
     """`responses` with a 200 of a page of these."""
     return answered(description, {"type": "array", "items": dict(item)}, _PAGE_HEADERS)
@@ -112,11 +106,6 @@ COUNT: dict[str, Any] = {
     "description": "How many rows there are in all, in Content-Range.",
     "schema": {"enum": ["exact", "planned", "estimated"]},
 }
-
-
-def example_text(column: Mapping[str, Any]) -> str:
-    """A value of the column, as a request spells it."""
-    return "true" if column["type"] == "bool" else str(EXAMPLES[column["type"]])
 
 
 class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -244,10 +233,9 @@ RESULTS = answered(
     "The results, in the order of the queries, of one snapshot.",
     {
         "type": "object",
-        "required": ["position", "age", "results"],
+        "required": ["position", "results"],
         "properties": {
             "position": {"type": "object", "description": "Per topic and partition the next offset."},
-            "age": {"type": ["number", "null"], "description": "Seconds, as in Mesh-Age."},
             "results": {"type": "array", "items": _RESULT},
         },
     },
@@ -260,7 +248,7 @@ def row_paths() -> dict[str, Any]:
     """The paths of rows of any view."""
     view = {"name": "view", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     key = {"name": "key", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    order = _query("order", _ORDER, "")
+    order = _query("order", _ORDER)
     return {
         "/v1/views/{view}": {
             "get": {
@@ -292,23 +280,23 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
     about = f"Version {view['version']}, one row per {view['root']}."
     first = view["columns"][0]
     filters = [
-        _query(column["name"], _OPERATORS[column["type"]], f"eq.{example_text(column)}")
+        _query(column["name"], _OPERATORS[column["type"]])
         for column in view["columns"]
+        if column["name"] not in PARAMETERS  # those are compared within and=(…)
     ]
     junctions = [
-        _query(name, f"Keeps the rows that meet {which} of the conditions.", f"({first['name']}.not.is.null)")
-        for name, which in (("or", "any"), ("and", "all"))
+        _query(
+            name, f"Keeps the rows that meet {which} of the conditions, as `({first['name']}.not.is.null,…)`."
+        )
+        for name, which in (("or", "any"), ("and", "all"), ("not.or", "none"), ("not.and", "not all"))
     ]
-    order = _query("order", _ORDER, first["name"])
+    order = _query("order", _ORDER)
     key = {
         "name": "key",
         "in": "path",
         "required": True,
         "description": f"{', '.join(view['key'])}: each percent-encoded and joined by commas if several.",
         "schema": {"type": "string", "minLength": 1},
-        "example": ",".join(
-            example_text(column) for column in view["columns"] if column["name"] in view["key"]
-        ),
     }
     return {
         f"/v1/views/{name}": {
@@ -340,7 +328,6 @@ def row_schema(view: Mapping[str, Any]) -> dict[str, Any]:
         "type": "object",
         "required": [column["name"] for column in view["columns"]],
         "properties": {column["name"]: _typed(column) for column in view["columns"]},
-        "example": {column["name"]: EXAMPLES[column["type"]] for column in view["columns"]},
     }
 
 

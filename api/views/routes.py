@@ -4,45 +4,46 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import Response
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from api.answers import CSV, JSON, NDJSON, document_answer, page_answer, row_answer, stream_answer
+from api.answers import CSV, JSON, NDJSON, facts_answer, page_answer, row_answer, stream_answer
 from api.bodies import read_body
-from api.context import Context, Demanded, Mesh, demanded
+from api.context import Context, Demanded, Mesh, demanded, only_known
 from api.negotiation import media_type
 from api.problems import documented
 from api.views import documents
 from mesh_core import read
 from mesh_core.read.grammar import only_select
 
-router = APIRouter(prefix="/v1", tags=["views"])
+router = APIRouter(prefix="/v1", tags=["views"], dependencies=[Depends(only_known)])
 
 
 @router.get("/views", operation_id="list_views", responses=documents.VIEWS | documented())
-async def list_views(mesh: Context) -> Response:
+async def list_views(request: Request, mesh: Context) -> Response:
     """The views that are served: name, version, key, columns and types, freshness."""
     found = await read.views(mesh.database)
-    return document_answer(found.document, found.position)
+    return facts_answer(request, found)
 
 
 @router.get("/relations", operation_id="list_relations", responses=documents.RELATIONS | documented())
-async def list_relations(mesh: Context) -> Response:
+async def list_relations(request: Request, mesh: Context) -> Response:
     """Entities, the services that own them, and the edges by which they can be joined."""
     found = await read.relations(mesh.database)
-    return document_answer(found.document, found.position)
+    return facts_answer(request, found)
 
 
 @router.post(
     "/query",
     operation_id="query",
-    openapi_extra=documents.QUERIES,
+    openapi_extra=documents.QUERIES | {"parameters": documents.DEMAND},
     responses=documents.RESULTS | documented(400, 404, 410, 413, 415, 422, 504),
 )
 async def query(request: Request, mesh: Context, demand: Demanded) -> Response:
     """Several queries, answered from one snapshot: `position` is that of all results."""
+    media_type(request.headers, (JSON,))
     asked = await read_body(request, list[documents.Query], [])
     queries = [read.Asked(each.view, each.parameters, each.key) for each in asked]
     return row_answer(request, await read.answer_several(mesh.database, queries, mesh.paging, demand))

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from api.views.documents import answered, paged
+from api.views.documents import answered, done, paged
 
 
 class NewWorkflow(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -55,11 +55,11 @@ _WORKFLOW = {
 }
 
 WORKFLOW = answered("The workflow and its entries.", _WORKFLOW)
-CREATED: dict[int | str, Any] = {201: answered("The new workflow.", _WORKFLOW)[200]}
+CREATED: dict[int | str, Any] = {201: done("The new workflow.", _WORKFLOW)}
 CREATED[201]["headers"] |= {
     "Location": {"schema": {"type": "string"}, "description": "Where the workflow is."}
 }
-REGISTERED = answered("The entry.", _ENTRY)
+REGISTERED: dict[int | str, Any] = {200: done("The entry.", _ENTRY)}
 WORKFLOWS = paged(
     "The workflows.",
     {

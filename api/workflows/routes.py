@@ -5,20 +5,21 @@ from __future__ import annotations
 from typing import Annotated, Literal
 from uuid import UUID
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from api.answers import document_answer, page_answer, row_answer
 from api.bodies import read_body
-from api.context import Context, Demanded
+from api.context import Context, Demanded, only_known
 from api.problems import documented
+from api.views.documents import DEMAND
 from api.workflows import documents
 from mesh_core import read
 from mesh_core.model.builtin import EntryRegistered, WorkflowCreated
 from mesh_core.model.identifiers import uuid7
 from mesh_core.read.workflows import checked_entry
 
-router = APIRouter(prefix="/v1/workflows", tags=["workflows"])
+router = APIRouter(prefix="/v1/workflows", tags=["workflows"], dependencies=[Depends(only_known)])
 
 Text = Annotated[str, Query(min_length=1, max_length=512)]
 
@@ -49,7 +50,12 @@ async def create_workflow(request: Request, mesh: Context) -> Response:
     return document_answer(body, position.to_header(), status=201, Location=f"/v1/workflows/{workflow_id}")
 
 
-@router.get("", operation_id="find_workflows", responses=documents.WORKFLOWS | documented(400, 410, 422, 504))
+@router.get(
+    "",
+    operation_id="find_workflows",
+    openapi_extra={"parameters": DEMAND},
+    responses=documents.WORKFLOWS | documented(400, 410, 422, 504),
+)
 async def find_workflows(
     request: Request,
     mesh: Context,

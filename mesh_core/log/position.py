@@ -60,7 +60,7 @@ class Position:
             if not isinstance(partitions, Mapping):
                 raise PositionError(f"The position of topic {topic} is not an object of partitions.")
             for number, offset in partitions.items():
-                if not isinstance(number, str) or not _NUMBER.fullmatch(number):
+                if not isinstance(number, str) or not _NUMBER.fullmatch(number) or int(number) >= 2**31:
                     raise PositionError(f"{_shown(number)} is not a partition number of topic {topic}.")
                 if isinstance(offset, bool) or not isinstance(offset, int) or not 0 <= offset <= _MAX_OFFSET:
                     raise PositionError(f"{_shown(offset)} is not an offset of {topic}[{number}].")

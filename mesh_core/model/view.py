@@ -31,6 +31,8 @@ from mesh_core.model.types import ColumnType, field_type
 
 R = TypeVar("R", bound=Entity)
 MAX_DEPTH = 8
+MAX_INDEX = 8
+"""Columns of an index; Postgres takes 32, the key among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +263,8 @@ def _check_index(model: ViewModel, index: tuple[str, ...]) -> None:
                 f"{model.name}: {name} is JSON, which has no order; an index cannot have it.",
                 remedy="Declare a column for what is looked for in it.",
             )
+    if len(index) > MAX_INDEX:
+        raise DeclarationError(f"{model.name}: an index has at most {MAX_INDEX} columns.")
     if not index or len(set(index)) != len(index) or model.indexes.count(index) > 1:
         raise DeclarationError(
             f"{model.name}: the index ({', '.join(index)}) is empty or names something twice."

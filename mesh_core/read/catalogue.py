@@ -32,17 +32,18 @@ class Facts:
 
     document: Any
     position: str
+    age: float | None
 
 
 async def views(database: Database) -> Facts:
     """The live views: name, version, key, columns, what they are made of, and their freshness."""
-    live, topics, fan_outs, position = await _read(database)
-    return Facts([_view(version, topics, fan_outs) for version in live.views.values()], position)
+    live, topics, fan_outs, position, age = await _read(database)
+    return Facts([_view(version, topics, fan_outs) for version in live.views.values()], position, age)
 
 
 async def relations(database: Database) -> Facts:
     """Services, their entities, and the edges by which the live views join them."""
-    live, topics, _, position = await _read(database)
+    live, topics, _, position, age = await _read(database)
     entities = [_entity(version, topics) for version in live.entities.values()]
     services: dict[str, list[str]] = {}
     for entity in entities:
@@ -52,7 +53,7 @@ async def relations(database: Database) -> Facts:
         "entities": entities,
         "edges": _edges(live),
     }
-    return Facts(document, position)
+    return Facts(document, position, age)
 
 
 def columns_of(version: Version) -> list[dict[str, Any]]:
@@ -60,13 +61,16 @@ def columns_of(version: Version) -> list[dict[str, Any]]:
     return [_column(name, kind) for name, kind in version.columns.items()]
 
 
-async def _read(database: Database) -> tuple[Live, Mapping[str, Any], Mapping[str, str], str]:
-    """The live versions, facts by topic, since when fan-outs are pending by version id, and the position."""
+async def _read(
+    database: Database,
+) -> tuple[Live, Mapping[str, Any], Mapping[str, str], str, float | None]:
+    """The live versions, facts by topic, since when fan-outs are pending by version id, the position, the age."""
     text = headed(_TOPICS).encode()
     live, row = await database.read(
         lambda live: Statement(text, (list(live.topics), *head_values((), live.topics)))
     )
-    return live, json.loads(row[3]), json.loads(row[4]), row[1]
+    _, position, age, topics, fan_outs = row
+    return live, json.loads(topics), json.loads(fan_outs), position, age
 
 
 def _view(version: Version, topics: Mapping[str, Any], fan_outs: Mapping[str, str]) -> dict[str, Any]:

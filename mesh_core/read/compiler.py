@@ -46,6 +46,8 @@ HEAD = """(
 """Of the snapshot: the generation, where the live checkpoints of topics are, as the text of a `Mesh-Position` header,
 and for how many seconds rows may have been behind: null where that is not known. To it are bound the ids of view
 versions, whose rows may still have to follow, and the topics."""
+ROW = '"$row"'
+"""A name that no column has, for a row of all of them."""
 _HEAD = "head.generation, head.position, head.age"
 
 
@@ -77,7 +79,7 @@ def _point_text(version: Version, outputs: tuple[Output, ...]) -> tuple[bytes, t
     columns = ", ".join(f'{writer.reference(each.reference)} AS "{each.name}"' for each in outputs)
     key = " AND ".join(f'"{name}" = %s::{TYPES[version.columns[name].kind]}' for name in version.key)
     row = f'SELECT {columns} FROM {DATA}."{version.relation}" WHERE {key}'
-    return headed(f"(SELECT row_to_json(r)::text FROM ({row}) AS r)").encode(), tuple(writer.values)
+    return headed(f"(SELECT row_to_json({ROW})::text FROM ({row}) AS {ROW})").encode(), tuple(writer.values)
 
 
 def list_statement(query: ListQuery) -> Statement:
@@ -131,10 +133,10 @@ def _named(query: ListQuery, found: str) -> tuple[str, list[str], str]:
     names = {each.reference: each.name for each in query.outputs}
     if all(part.reference in names for part in query.order):
         # Without a SELECT for each row a page takes a third less.
-        places = [f"r.{quote(names[part.reference])}::text" for part in query.order]
-        return "row_to_json(r)", places, f"(SELECT {columns} FROM ({found}) AS i) AS r"
+        places = [f"{ROW}.{quote(names[part.reference])}::text" for part in query.order]
+        return f"row_to_json({ROW})", places, f"(SELECT {columns} FROM ({found}) AS i) AS {ROW}"
     places = [f"i.o{n}::text" for n in range(len(query.order))]
-    return f"row_to_json((SELECT r FROM (SELECT {columns}) AS r))", places, f"({found}) AS i"
+    return f"row_to_json((SELECT {ROW} FROM (SELECT {columns}) AS {ROW}))", places, f"({found}) AS i"
 
 
 def _found(writer: Writer, query: ListQuery, limit: int) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import hmac
 import json
 from collections.abc import Sequence
 
 from pydantic import SecretStr
 
-from mesh_core.read.errors import InvalidCursor
+from mesh_core.read.errors import InvalidCursor, InvalidParameter
 from mesh_core.read.queries import Place
 
 MAX_CURSOR = 8192
@@ -20,13 +21,24 @@ _SIGNATURE = 16
 def cursor_key(secret: SecretStr | None, database_url: str) -> bytes:
     """The key of all processes that answer from a database: the secret, or one made of how to reach the database."""
     given = database_url if secret is None else secret.get_secret_value()
-    return hmac.digest(b"flexmesh cursor", given.encode(), "sha256")
+    # Slow, as whoever has a cursor could try passwords of the database.
+    return hashlib.pbkdf2_hmac("sha256", given.encode(), b"flexmesh cursor", 300_000)
 
 
 def encode_cursor(key: bytes, scope: Sequence[str], place: Place) -> str:
-    """The cursor of a place in rows of this `scope` (what is listed, and its order), in letters, digits, `-` and `_`."""
+    """The cursor of a place in rows of this `scope` (what is listed, and its order), in letters, digits, `-` and `_`.
+
+    Raises InvalidParameter where it would be too long to be asked for.
+    """
     content = json.dumps([list(scope), place.backwards, list(place.values)], separators=(",", ":")).encode()
-    return base64.urlsafe_b64encode(_signature(key, content) + content).decode().rstrip("=")
+    text = base64.urlsafe_b64encode(_signature(key, content) + content).decode().rstrip("=")
+    if len(text) > MAX_CURSOR:
+        raise InvalidParameter(
+            f"order: the value at the end of this page has so many characters that no page can follow ({len(text):,} as "
+            "a cursor).",
+            remedy=f"Order by a column with shorter values; a cursor has at most {MAX_CURSOR:,} characters.",
+        )
+    return text
 
 
 def decode_cursor(key: bytes, text: str) -> tuple[tuple[str, ...], Place]:

@@ -20,7 +20,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from mesh_core.read.changes import Changes
 from mesh_core.read.compiler import Statement
-from mesh_core.read.errors import NotMigrated, ReadError, ReadTimeout, ReadUnavailable
+from mesh_core.read.errors import InvalidValue, NotMigrated, ReadError, ReadTimeout, ReadUnavailable
 from mesh_core.read.versions import LOAD, Live, live_from
 
 Row = tuple[Any, ...]
@@ -33,7 +33,7 @@ _REPEATABLE_READ = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
 _SESSION = "-c TimeZone=UTC -c default_transaction_read_only=on -c idle_in_transaction_session_timeout=60000"
 SPENT: ContextVar[list[float]] = ContextVar("SPENT")
 """Seconds that each use of a connection took, where somebody wants to know them."""
-_VERSION_GONE = (postgres.UndefinedTable, postgres.UndefinedColumn, postgres.UndefinedFunction)
+_VERSION_GONE = (postgres.UndefinedTable, postgres.UndefinedColumn)
 
 
 class Database:
@@ -186,6 +186,11 @@ class Database:
             if 'relation "mesh.' in str(error):
                 raise NotMigrated(remedy="Run mesh migrate, then mesh deploy.") from None
             raise
+        except psycopg.DataError as error:
+            first = str(error).split("\n")[0]
+            raise InvalidValue(
+                f"Postgres cannot compare with a value: {first}.", remedy="Correct it."
+            ) from error
         except (psycopg.OperationalError, psycopg.InterfaceError) as error:
             raise ConnectionLost(
                 "Postgres cannot be reached.", remedy="Check that Postgres runs, then try again."

@@ -44,6 +44,10 @@ class InvalidValue(RequestError):
     """A value is not of its column's type."""
 
 
+class TooManyRows(RequestError):
+    """There are more rows than a stream may have."""
+
+
 class InvalidKey(RequestError):
     """The key is not one of this view."""
 
@@ -57,11 +61,13 @@ class CursorExpired(ReadError):
 
 
 class Unmet(ReadError):
-    """What was read has not come as far as was asked for; `position` is how far it has."""
+    """What was read has not come as far as was asked for; `position` is how far it has, and its age in seconds."""
 
-    def __init__(self, message: str | None = None, *, remedy: str = "", position: str = "{}") -> None:
+    def __init__(
+        self, message: str | None = None, *, remedy: str = "", position: str = "{}", age: float | None = None
+    ) -> None:
         super().__init__(message, remedy=remedy)
-        self.position = position
+        self.position, self.age = position, age
 
 
 class NotReached(Unmet):

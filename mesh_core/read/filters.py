@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
 
@@ -20,6 +20,19 @@ from mesh_core.read.versions import Version
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 JUNCTIONS = ("and", "or", "not.and", "not.or")
+PARAMETERS = ("select", "order", "limit", "cursor", "count", "and", "or")
+NOT_SERVED: Mapping[str, str] = {
+    **dict.fromkeys(
+        ("match", "imatch"), "a regular expression may take any time; use like, or declare a column"
+    ),
+    **dict.fromkeys(("fts", "plfts", "phfts", "wfts"), "views have no search index"),
+    "cd": "no index answers it",
+    **dict.fromkeys(("ov", "sl", "sr", "nxr", "nxl", "adj"), "no column of a view is a range or an array"),
+    **dict.fromkeys(("any", "all"), "use in, or=(…) or and=(…)"),
+}
+"""What PostgREST has besides, and why it is refused."""
+
+_BARE = re.compile(rf"(?:not\.)?(?:{'|'.join(OPERATORS)})(?=\(|$)")
 _KEYWORDS = ("null", "not_null", "true", "false", "unknown")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _STEP = re.compile(r'(->>?)(?:"((?:[^"\\]|\\.)*)"|([^"\-.,()>=]+))')
@@ -51,6 +64,11 @@ class Filters:
         if end != len(name):
             raise InvalidParameter(f"{shown(name)} is not a column or a place in one.", remedy=_PLACES)
         negated, operator, start = self._operation(place, text, 0)
+        if operator is None and (bare := _BARE.match(text)):
+            raise InvalidParameter(
+                f"{place.column}: {bare[0]} has no value.",
+                remedy=f"Write {place.column}={bare[0]}.VALUE, or {place.column}=eq.{bare[0]} for that text.",
+            )
         if operator is None:
             return self._comparison(place, "eq", text, False)
         if operator == "in":
@@ -106,7 +124,7 @@ class Filters:
         value: str | list[str]
         if operator == "in":
             value, at = self._list(place, text, at)
-        elif place.kind == "json" and text[at : at + 1] in ("{", "["):
+        elif place.kind == "json" and operator != "is":
             value, at = _json_within(name, text, at)
         else:
             value, at = _value(name, text, at)
@@ -126,6 +144,13 @@ class Filters:
 
     @staticmethod
     def _unknown(reference: Reference, name: str) -> InvalidParameter:
+        plain = name.partition("(")[0]
+        reason = NOT_SERVED.get(plain) or (NOT_SERVED["any"] if plain in OPERATORS else "")
+        if reason:
+            return InvalidParameter(
+                f"{reference.column}: there is no operator {shown(name)}: {reason}.",
+                remedy=f"Operators: {listing(OPERATORS)}, each also after not.",
+            )
         return InvalidParameter(
             f"{reference.column}: there is no operator {shown(name)}.",
             remedy=f"{nearest(name, OPERATORS)}Operators: {listing(OPERATORS)}, each also after not. "
@@ -163,6 +188,11 @@ class Filters:
                 f"More than {self._bounds.conditions} conditions.", remedy="Use fewer conditions."
             )
         _check_use(reference, operator)
+        if value == "null" and operator != "is" and reference.kind not in ("text", "json"):
+            raise InvalidValue(
+                f"{reference.column}: no value is not a value to compare with.",
+                remedy=f"Write {reference.column}=is.null, or {reference.column}=is.not_null.",
+            )
         if operator == "is":
             return Comparison(reference, operator, _keyword(reference, str(value)), negated)
         if isinstance(value, str):
@@ -185,12 +215,15 @@ def reference(version: Version, text: str, at: int, within: str = "") -> tuple[R
     kind = version.columns.get(column)
     where = f"{within}: " if within else ""
     if kind is None or found is None:
-        known = (
-            version.columns if within else (*version.columns, "select", "order", "limit", "cursor", "count")
-        )
+        known, others = list(version.columns), ""
+        if not within:
+            known, others = [*known, *PARAMETERS], f"Parameters: {', '.join(PARAMETERS)}. "
+        guess = nearest(column, known)
+        if column in ("offset", "page"):
+            guess = "Pages go by cursor: follow the Link header. "
         raise UnknownParameter(
             f"{where}{version.name} has no column {shown(column)}.",
-            remedy=f"{nearest(column, known)}Columns: {listing(version.columns)}.",
+            remedy=f"{guess}{others}Columns: {listing(version.columns)}.",
         )
     at = found.end()
     path: list[str] = []

@@ -163,17 +163,18 @@ def outputs_of(version: Version, text: str | None) -> tuple[Output, ...]:
     if text is None:
         return everything
     found: list[Output] = []
-    for part in _parts("select", text):
+    parts = _parts("select", text)
+    if len(parts) > MAX_OUTPUTS:
+        raise InvalidParameter(
+            f"select has {len(parts)} columns; at most {MAX_OUTPUTS}.", remedy="Select fewer."
+        )
+    for part in parts:
         if part == "*":
             found += everything
             continue
         alias = _ALIAS.match(part)
         wanted = whole_reference(version, "select", part[alias.end() :] if alias else part)
         found.append(Output(alias[1] if alias else (wanted.path or (wanted.column,))[-1], wanted))
-    if len(found) > MAX_OUTPUTS:
-        raise InvalidParameter(
-            f"select has {len(found)} columns; at most {MAX_OUTPUTS}.", remedy="Select fewer."
-        )
     names = [output.name for output in found]
     for name in names:
         if names.count(name) > 1:
@@ -196,7 +197,12 @@ def _everything(version: Version) -> tuple[Output, ...]:
 def _order(version: Version, source: Source, text: str | None) -> tuple[Order, ...]:
     """The order asked for, then the key, so that no two rows are equal in it."""
     found: list[Order] = []
-    for part in _parts("order", text) if text is not None else ():
+    parts = _parts("order", text) if text is not None else []
+    if len(parts) > MAX_ORDER:
+        raise InvalidParameter(
+            f"order has {len(parts)} columns; at most {MAX_ORDER}.", remedy="Order by fewer."
+        )
+    for part in parts:
         wanted, end = reference(version, part, 0, "order")
         direction = _DIRECTION.fullmatch(part, end)
         if direction is None:
@@ -216,10 +222,6 @@ def _order(version: Version, source: Source, text: str | None) -> tuple[Order, .
         if wanted in [order.reference for order in found]:
             raise InvalidParameter(f"order: {shown(part)} is there twice.", remedy="Name it once.")
         found.append(Order(wanted, descending, nulls_first))
-    if len(found) > MAX_ORDER:
-        raise InvalidParameter(
-            f"order has {len(found)} columns; at most {MAX_ORDER}.", remedy="Order by fewer."
-        )
     there = {order.reference for order in found}
     key = [Reference(name, version.columns[name].kind) for name in version.key]
     # The key goes the way of what it follows: then one index can answer both.
@@ -266,7 +268,7 @@ def limit_of(text: str | None, paging: Paging, *, unbounded: bool = False) -> in
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= most):
         raise InvalidParameter(
             f"limit is not a whole number from 1 to {most}.",
-            remedy="Ask for fewer rows and follow the Link header to the next page.",
+            remedy="Send such a number; further rows are on the pages that the Link header leads to.",
         )
     return int(text)
 
@@ -280,6 +282,6 @@ def _key_values(version: Version, parts: Sequence[str]) -> tuple[str, ...]:
             values.append(canonical(version.columns[name].kind, part))
         except ValueError as error:
             raise InvalidKey(
-                f"The key's {name} cannot be {shown(part)}: {error}.", remedy="Correct the key in the path."
+                f"The key's {name} cannot be {shown(part)}: {error}.", remedy="Correct the key."
             ) from None
     return tuple(values)

@@ -16,7 +16,7 @@ from mesh_core.read.compiler import (
 )
 from mesh_core.read.cursor import encode_cursor
 from mesh_core.read.database import Connection, Database, Row
-from mesh_core.read.errors import RowNotFound, ViewNotFound, listing, nearest, shown
+from mesh_core.read.errors import RowNotFound, TooManyRows, ViewNotFound, listing, nearest, shown
 from mesh_core.read.grammar import Paging, Parameters, list_query, point_query
 from mesh_core.read.queries import ListQuery, Place, PointQuery
 from mesh_core.read.versions import Feed, Live, Version
@@ -153,6 +153,7 @@ async def stream_rows(
 ) -> AsyncIterator[Stream]:
     """All rows that the parameters select, in their order, with bounded memory. Raises ReadError.
 
+    Where no limit is asked for and there are more than may be, `chunks` raises TooManyRows in the midst of it.
     With `as_json` each row is one value, its JSON text; else there is one a column, None where it has none.
     """
     met = Met()
@@ -161,6 +162,9 @@ async def stream_rows(
         _, met = await meeting(database, demand, feed, _nothing)
     async with database.streaming() as (live, connection):
         query = list_query(view_of(live, view), parameters, paging, unbounded=True)
+        whole = not any(name == "limit" for name, _ in parameters)
+        if whole:  # one more, to know whether there are more than may be
+            query = replace(query, limit=paging.rows + 1)
         head = head_statement(query.source.versions, query.source.topics)
         cursor = await connection.execute(head.text, head.parameters)
         _, position, age = (await cursor.fetchall())[0]
@@ -169,7 +173,11 @@ async def stream_rows(
         async def chunks() -> AsyncIterator[Sequence[Row]]:
             async with connection.cursor(name="rows") as rows:
                 await rows.execute(statement.text, statement.parameters)
+                sent = 0
                 while found := await rows.fetchmany(FETCHED):
+                    sent += len(found)
+                    if whole and sent > paging.rows:
+                        raise TooManyRows(remedy="Filter, or read by pages.")
                     yield found
 
         yield Stream(tuple(output.name for output in query.outputs), position, age, chunks(), met)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,10 +11,10 @@ import msgspec
 
 from mesh_core.read.compiler import head_statement
 from mesh_core.read.database import Connection, Database
-from mesh_core.read.errors import InvalidParameter, ReadError, RowNotFound
+from mesh_core.read.errors import InvalidParameter, ReadError, RowNotFound, shown
 from mesh_core.read.grammar import Paging, list_query, only_select, point_query
 from mesh_core.read.rows import Answer, page_within, row_within, view_of
-from mesh_core.read.versions import Feed, Live
+from mesh_core.read.versions import Feed, Live, Version
 from mesh_core.read.waiting import Demand, meeting
 
 MAX_QUERIES = 50
@@ -29,7 +30,11 @@ class Asked:
 
     @property
     def pairs(self) -> list[tuple[str, str]]:
-        """The parameters as those of a URL."""
+        """The parameters as those of a URL. Raises InvalidParameter at one without a value."""
+        if empty := [
+            name for name, values in self.parameters.items() if not isinstance(values, str) and not values
+        ]:
+            raise InvalidParameter(f"{shown(empty[0])} has no value.", remedy="Give it one, or leave it out.")
         return [
             (name, value)
             for name, values in self.parameters.items()
@@ -43,11 +48,16 @@ async def answer_several(
     """`results` of all, in their order, with the one position that they have. Raises ReadError, naming the query."""
     if not 1 <= len(queries) <= MAX_QUERIES:
         raise InvalidParameter(
-            f"There are {len(queries)} queries, not 1 to {MAX_QUERIES}.", remedy="Ask in several requests."
+            f"There are {len(queries)} queries, not 1 to {MAX_QUERIES}.",
+            remedy="Ask in several requests." if queries else "Send a list of queries.",
         )
 
     def feed(live: Live) -> Feed:
-        return Feed.of({asked.view: view_of(live, asked.view) for asked in queries}.values())
+        found: dict[str, Version] = {}
+        for number, asked in enumerate(queries):
+            with _numbered(number):
+                found[asked.view] = view_of(live, asked.view)
+        return Feed.of(found.values())
 
     async def read(live: Live, connection: Connection) -> Answer:
         head = head_statement(feed(live).views, feed(live).topics)
@@ -55,12 +65,9 @@ async def answer_several(
         _, position, age = (await cursor.fetchall())[0]
         results = []
         for number, asked in enumerate(queries):
-            try:
+            with _numbered(number):
                 results.append(await _result(live, connection, asked, paging))
-            except ReadError as error:
-                error.args = (f"Query {number}: {error.args[0]}", *error.args[1:])
-                raise
-        document = {"position": msgspec.Raw(position.encode()), "age": age, "results": results}
+        document = {"position": msgspec.Raw(position.encode()), "results": results}
         return Answer(msgspec.json.encode(document).decode(), position, age)
 
     if demand:
@@ -68,6 +75,16 @@ async def answer_several(
         return replace(answer, met=met)
     async with database.snapshot() as (live, connection):
         return await read(live, connection)
+
+
+@contextmanager
+def _numbered(number: int) -> Iterator[None]:
+    """What goes wrong within says in which query."""
+    try:
+        yield
+    except ReadError as error:
+        error.args = (f"Query {number}: {error.args[0]}", *error.args[1:])
+        raise
 
 
 async def _result(live: Live, connection: Connection, asked: Asked, paging: Paging) -> dict[str, Any]:

@@ -61,6 +61,8 @@ def _decimal(text: str) -> str:
 def _float(text: str) -> str:
     if not _DECIMAL.fullmatch(text) or float(text) in (float("inf"), float("-inf")):
         raise ValueError
+    if float(text) == 0 and Decimal(text) != 0:  # too small to be told from 0
+        raise ValueError
     return repr(float(text))
 
 

@@ -91,6 +91,12 @@ class Live:
         return Feed("workflows", self.topics, entities)
 
     @cached_property
+    def feed_of_all(self) -> Feed:
+        """What feeds everything that there is to read."""
+        entities = tuple(version.id for version in self.entities.values())
+        return Feed("the mesh", self.topics, entities, tuple(version.id for version in self.views.values()))
+
+    @cached_property
     def rooted(self) -> Mapping[str, tuple[Version, ...]]:
         """Views by the entity that they are rooted in."""
         found: dict[str, tuple[Version, ...]] = {}

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import TypeVar
 
-from mesh_core.log.position import Position
+from mesh_core.log.position import Position, TopicPartition
 from mesh_core.read.compiler import head_statement
 from mesh_core.read.database import Connection, Database
-from mesh_core.read.errors import NotReached, Parked, TooStale
+from mesh_core.read.errors import InvalidParameter, NotReached, Parked, TooStale
 from mesh_core.read.versions import Feed, Live
 
 T = TypeVar("T")
@@ -54,7 +55,7 @@ class Met:
 class _State:
     position: str
     age: float | None
-    missing: bool
+    missing: Mapping[TopicPartition, int]
     spreading: bool
     parked: int
     halted: str | None
@@ -92,7 +93,7 @@ async def meeting(
         left = until - monotonic()
         if left <= 0:
             raise _too_late(demand, state)
-        await database.changes.after(seen, left)
+        await database.changes.after(seen, state.missing, left)
 
 
 def _ignored(demand: Demand, feed: Feed) -> tuple[str, ...]:
@@ -116,7 +117,13 @@ async def _state(connection: Connection, feed: Feed, demand: Demand) -> _State:
     )
     cursor = await connection.execute(_STATE.encode(), values)
     spreading, parked, halted = (await cursor.fetchall())[0]
-    missing = not Position.from_header(position).reaches(wanted)
+    reached = Position.from_json(json.loads(position))
+    if unknown := [str(at) for at in wanted.offsets if at not in reached.offsets]:
+        raise InvalidParameter(
+            f"Mesh-Min-Position names {', '.join(sorted(unknown))}, which {feed.name} is not fed by.",
+            remedy="Send the Mesh-Position that a write or a read answered.",
+        )
+    missing = {at: offset for at, offset in parts if reached.offsets[at] < offset}
     return _State(position, age, missing, spreading, parked, halted)
 
 
@@ -132,10 +139,12 @@ def _too_late(demand: Demand, state: _State) -> NotReached | TooStale:
             f"What was asked for by Mesh-Min-Position was not reached{waited}: {why}.",
             remedy="Read again, with Prefer: wait=SECONDS; if it stays, look at mesh status.",
             position=state.position,
+            age=state.age,
         )
     age = "not known" if state.age is None else f"{state.age:g} s"
     return TooStale(
         f"The age is {age}, more than max-staleness={demand.max_staleness:g}{waited}.",
         remedy="Accept older rows, or look at mesh status for why the projector is behind.",
         position=state.position,
+        age=state.age,
     )

@@ -62,7 +62,7 @@ async def workflow(
         answer, met = await meeting(
             database,
             demand,
-            lambda live: live.feed,
+            lambda live: live.feed_of_all if expand else live.feed,
             lambda live, connection: _workflow_within(live, connection, identifier, expand),
             one=True,
         )
@@ -120,7 +120,7 @@ def _built_in(live: Live) -> tuple[Version, Version]:
 
 
 async def _workflow_within(live: Live, connection: Connection, identifier: str, expand: bool) -> Answer:
-    statement = _workflow_statement(live, identifier)
+    statement = _workflow_statement(live, identifier, live.feed_of_all.views if expand else ())
     cursor = await connection.execute(statement.text, statement.parameters)
     _, position, age, found, entries = (await cursor.fetchall())[0]
     entries = json.loads(entries)
@@ -129,10 +129,12 @@ async def _workflow_within(live: Live, connection: Connection, identifier: str, 
     return Answer(_document(identifier, found, entries), position, age)
 
 
-def _workflow_statement(live: Live, identifier: str) -> Statement:
+def _workflow_statement(live: Live, identifier: str, views: tuple[int, ...] = ()) -> Statement:
     workflows, entries = _built_in(live)
     text = headed(_WORKFLOW.format(workflows=table(workflows), entries=table(entries)).as_string())
-    return Statement(text.encode(), (identifier, identifier, MAX_ENTRIES + 1, *head_values((), live.topics)))
+    return Statement(
+        text.encode(), (identifier, identifier, MAX_ENTRIES + 1, *head_values(views, live.topics))
+    )
 
 
 def _document(identifier: str, found: str | None, entries: list[dict[str, Any]]) -> str:

@@ -134,7 +134,8 @@ class Way:
 
 def ways_beyond(order: Sequence[Order], place: Place, nullable: Callable[[Reference], bool]) -> list[Way]:
     """All ways, which have no row in common."""
-    if len({part.descending for part in order}) == 1 and not any(nullable(part.reference) for part in order):
+    plain = None not in place.values and not any(nullable(part.reference) for part in order)
+    if plain and len({part.descending for part in order}) == 1:
         return [Way(0, "row")]
     ways: list[Way] = []
     for number, (part, value) in enumerate(zip(order, place.values, strict=True)):

@@ -69,7 +69,7 @@ def test_all_rows_as_csv(filled: httpx.Client) -> None:
         ("application/json;q=0, */*", "application/x-ndjson; charset=utf-8"),
         ("application/xml", "application/problem+json"),
         ("application/json;q=x", "application/problem+json"),
-        ("", "application/problem+json"),
+        ("", "application/json"),
     ],
 )
 def test_the_form_that_is_liked_best(filled: httpx.Client, accept: str, form: str) -> None:

@@ -55,7 +55,8 @@ def test_problems_name_the_cause_and_the_remedy(client: httpx.Client) -> None:
         "instance": "/v1/views/orders",
         "remedy": answer.json()["remedy"],
     }
-    assert answer.json()["remedy"].startswith("Did you mean customer? Columns: order_id, customer,")
+    assert answer.json()["remedy"].startswith("Did you mean customer? Parameters: select, order,")
+    assert "Columns: order_id, customer," in answer.json()["remedy"]
 
 
 def test_every_refusal_is_a_problem(client: httpx.Client) -> None:

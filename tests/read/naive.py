@@ -33,6 +33,10 @@ class Place:
         arrows = ["->"] * (len(steps) - 1) + ["->>" if self.as_text else "->"]
         return self.column + "".join(arrow + step for arrow, step in zip(arrows, steps, strict=True))
 
+    @property
+    def is_json(self) -> bool:
+        return self.column == "extra" and not self.as_text
+
     def value(self, row: Row) -> Any:
         """MISSING where there is none."""
         found = row[self.column]
@@ -80,7 +84,8 @@ class Check:
         return f"({','.join(map(_quote, json.loads(self.wire)))})" if self.operator == "in" else self.wire
 
     def _quoted(self) -> str:
-        return self._plain() if self.operator == "in" else _quote(self.wire)
+        as_it_is = self.operator == "in" or (self.place.is_json and self.operator != "is")
+        return self._plain() if as_it_is else _quote(self.wire)
 
     def _holds(self, row: Row) -> Truth:
         found = self.place.value(row)

@@ -389,3 +389,26 @@ def test_what_postgrest_documents(deployed_url: str, reading: Reading, operator:
         written = f"eq({operator}).{{x}}" if operator in ("all", "any") else f"{operator}.x"
         with pytest.raises(refused.InvalidParameter, match="there is no operator"):
             page(reading, "orders", ("customer", written))
+
+
+@pytest.mark.parametrize("name", ["r", "i", "w", "page", "head", "counted", "_row", "c0", "o0", "generation"])
+def test_an_output_may_have_any_name(deployed_url: str, reading: Reading, name: str) -> None:
+    insert(deployed_url, "orders__1", order(1), order(2))
+    for parameters in ([], [("order", "total")], [("order", "order_id"), ("count", "exact")]):
+        found, _ = page(reading, "orders", ("select", f"{name}:customer"), *parameters)
+        assert found == [{name: "ALFKI"}] * 2
+    one = reading(lambda database: one_row(database, "orders", "1", f"{name}:customer,order_id"))
+    assert json.loads(one.body) == {name: "ALFKI", "order_id": 1}
+
+
+def test_a_page_that_could_not_be_followed_is_refused(deployed_url: str, reading: Reading) -> None:
+    insert(deployed_url, "orders__1", order(1, customer="x" * 9000), order(2, customer="y"))
+    with pytest.raises(refused.InvalidParameter, match="no page can follow"):
+        page(reading, "orders", ("order", "customer"), limit=1)
+    assert len(page(reading, "orders", ("order", "customer"), limit=2)[0]) == 2
+
+
+def test_much_that_is_asked_is_refused_at_once(reading: Reading) -> None:
+    for name in ("order", "select"):
+        with pytest.raises(refused.InvalidParameter, match="at most"):
+            page(reading, "orders", (name, ",".join(f"extra->>{n}" for n in range(20_000))))

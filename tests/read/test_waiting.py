@@ -105,6 +105,37 @@ def test_a_read_that_waits_survives_the_loss_of_its_connections(url: str, readin
     writer.join()
 
 
+def test_a_read_that_waits_looks_only_when_it_may_be_met(url: str, reading: Reading) -> None:
+    with pytest.raises(errors.NotReached):
+        row(reading, Demand(at(1), wait=0.3))
+    looks: list[float] = []
+
+    async def read(database: Database) -> Any:
+        plain = database.snapshot
+
+        def counted() -> Any:
+            looks.append(time.monotonic())
+            return plain()
+
+        database.snapshot = counted  # type: ignore[method-assign]
+        return await one_row(database, "orders", "1", None, Demand(at(60), wait=20))
+
+    def write() -> None:
+        for offset in range(1, 61):
+            execute(
+                url,
+                f"UPDATE mesh.checkpoints SET next_offset = {offset} WHERE topic = 'sales.events' AND partition = 1",
+                f"UPDATE data.orders__1 SET shipment_count = {offset}",
+                f"SELECT pg_notify('mesh_positions', '{{\"sales.events\":{{\"1\":{offset}}}}}')",
+            )
+
+    writer = threading.Timer(0.2, write)
+    writer.start()
+    assert json.loads(reading(read).body)["shipment_count"] == 60
+    writer.join()
+    assert len(looks) <= 2 + (looks[-1] - looks[0]) / 0.9, "not at each of sixty notifications"
+
+
 def test_many_wait_on_few_connections(url: str, reading: Reading) -> None:
     async def all_of_them(database: Database) -> list[Any]:
         wanted = [one_row(database, "orders", "1", None, Demand(at(1 + n % 3), wait=20)) for n in range(40)]
@@ -238,7 +269,7 @@ def test_of_several_queries_the_one_at_fault_is_named(url: str, reading: Reading
     fine = Asked("orders", {})
     for wrong, error, says in (
         (Asked("orders", {"custmer": "x"}), errors.UnknownParameter, "Query 1: orders has no column"),
-        (Asked("order", {}), errors.ViewNotFound, "no view 'order'"),
+        (Asked("order", {}), errors.ViewNotFound, "Query 1: There is no view 'order'"),
         (Asked("orders", {"limit": "1"}, "1"), errors.UnknownParameter, "Query 1: One row has no parameter"),
         (Asked("orders", {}, "x"), errors.InvalidKey, "Query 1"),
     ):
