@@ -13,10 +13,11 @@ from functools import lru_cache
 
 from psycopg import sql
 
+from mesh_core.model.types import SQL_TYPES
 from mesh_core.read.conditions import Condition
 from mesh_core.read.queries import ListQuery, Output, PointQuery, Source
 from mesh_core.read.versions import Version
-from mesh_core.read.writing import TYPES, Way, Writer, ways_beyond
+from mesh_core.read.writing import Way, Writer, ways_beyond
 from mesh_core.store.schemas import DATA
 from mesh_core.store.tables import quote
 
@@ -77,7 +78,7 @@ def point_statement(query: PointQuery) -> Statement:
 def _point_text(version: Version, outputs: tuple[Output, ...]) -> tuple[bytes, tuple[object, ...]]:
     writer = Writer()
     columns = ", ".join(f'{writer.reference(each.reference)} AS "{each.name}"' for each in outputs)
-    key = " AND ".join(f'"{name}" = %s::{TYPES[version.columns[name].kind]}' for name in version.key)
+    key = " AND ".join(f'"{name}" = %s::{SQL_TYPES[version.columns[name].kind]}' for name in version.key)
     row = f'SELECT {columns} FROM {DATA}."{version.relation}" WHERE {key}'
     return headed(f"(SELECT row_to_json({ROW})::text FROM ({row}) AS {ROW})").encode(), tuple(writer.values)
 

@@ -3,25 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from mesh_core.model.types import ColumnKind
+from mesh_core.model.types import SQL_TYPES, ColumnKind
 from mesh_core.read.conditions import Comparison, Condition, Junction, Reference
 from mesh_core.read.queries import Order, Place
 
-TYPES: Mapping[ColumnKind, str] = {
-    "int": "bigint",
-    "text": "text",
-    "numeric": "numeric",
-    "float": "double precision",
-    "bool": "boolean",
-    "timestamptz": "timestamptz",
-    "date": "date",
-    "uuid": "uuid",
-    "json": "jsonb",
-}
 _SIMPLE = {"eq": "=", "neq": "<>", "gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _STARS = re.compile(r"(\\.)|\*", re.DOTALL)
 _KEYWORDS = {
@@ -57,7 +46,7 @@ class Writer:
     def bound(self, kind: ColumnKind, value: object) -> str:
         """A placeholder for a value of this kind."""
         self.values.append(value)
-        return f"%s::{TYPES[kind]}"
+        return f"%s::{SQL_TYPES[kind]}"
 
     def condition(self, condition: Condition) -> str:
         """Whether a row meets it."""
@@ -75,7 +64,7 @@ class Writer:
                 return f"({left} {_KEYWORDS[value]})"
             case "in":
                 self.values.append(list(value))
-                return f"({left} = ANY(%s::{TYPES[kind]}[]))"
+                return f"({left} = ANY(%s::{SQL_TYPES[kind]}[]))"
             case "like" | "ilike" as operator:
                 assert isinstance(value, str)
                 return f"({left} {operator.upper()} {self.bound('text', _pattern(value))})"
