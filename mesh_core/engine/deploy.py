@@ -9,6 +9,7 @@ from typing import Any
 
 import psycopg
 
+from mesh_core.engine.building import make_ready
 from mesh_core.engine.deploy_report import (
     AS_DECLARED,
     DeployReport,
@@ -57,6 +58,8 @@ def deploy(
         changes = plan(catalog, rows, wishes.rebuild)
         if wishes.nothing_else:
             _refuse_other_changes(catalog, changes)
+        if wishes.processes > 1 and any(step.kind == "entity" and step.built for step in changes.steps):
+            make_ready()
         also = {topic for row in rows for topic in row.topics}
         facts = make_topics(admin, catalog, topics, also, report)
         with connection.transaction():

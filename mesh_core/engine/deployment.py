@@ -18,7 +18,6 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.engine.building import make_ready
 from mesh_core.engine.deploy_report import DeployReport, Given, Step
 from mesh_core.engine.entity_builds import EntityBuilds
 from mesh_core.engine.errors import DeployRefused
@@ -59,10 +58,7 @@ class Deployment:
                 row for row in versions.version_rows(self.connection) if row.state in ("previous", "kept")
             ]
             revived = {step.revived.id for step in self.plan.steps if step.revived is not None}
-            built = self._built("entity")
-            if built and self.given.wishes.processes > 1:
-                make_ready()
-            self.entities.run(built)
+            self.entities.run(self._built("entity"))
             views = self._build_views()
             self._prove(views)
             forgotten = [row.id for row in older if row.id not in revived]
