@@ -11,7 +11,7 @@ demo:  ## Kafka, Postgres, Northwind, API: until Ctrl-C. `make demo ARGS=--exit`
 
 test:  ## The whole suite, without the soaks: under 10 minutes.
 	@requirements/install dev
-	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@$(PYTEST) -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 soak:  ## The long runs and fault runs.
 	@requirements/install dev

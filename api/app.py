@@ -8,14 +8,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from api import admin, events, problems, views, workflows
+from api import admin, declarations, deploys, events, problems, queries, roles, views, workflows
 from api.answers import EXPOSED
+from api.authentication import Authenticator
 from api.context import Mesh
+from api.deploying import Deploying
 from api.documents import serve_openapi
+from api.events.routes import EventsFirst
+from api.ingesting import Ingesting
 from api.middleware import RequestTelemetry, UrlLimit
 from api.publishing import Publishing
 from api.swagger import serve_swagger
-from api.views.routes import serve_rows
+from api.views.routes import RowsFirst, serve_rows
 from mesh_core import stack
 from mesh_core.log import KafkaConfig
 from mesh_core.read import Database, Paging
@@ -31,14 +35,19 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     """
     settings = settings or load_settings()
     addresses = stack.resolve(settings)
+    kafka = KafkaConfig.from_settings(settings, addresses.kafka_bootstrap_servers)
+    database = Database(
+        addresses.database_url,
+        pool_size=settings.database_pool_size,
+        statement_timeout_seconds=settings.statement_timeout_seconds,
+    )
     mesh = Mesh(
         settings,
-        Database(
-            addresses.database_url,
-            pool_size=settings.database_pool_size,
-            statement_timeout_seconds=settings.statement_timeout_seconds,
-        ),
-        publishing=Publishing(KafkaConfig.from_settings(settings, addresses.kafka_bootstrap_servers)),
+        database,
+        ingesting=Ingesting(settings, database, addresses.database_url, kafka),
+        publishing=Publishing(kafka),
+        authenticator=Authenticator(settings),
+        deploying=Deploying(settings, addresses.database_url, kafka),
         paging=Paging(
             settings.page_limit_default,
             settings.page_limit_max,
@@ -52,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with mesh.database:
             yield
+            await mesh.ingesting.close()
             await mesh.publishing.close()
 
     app = FastAPI(
@@ -65,19 +75,21 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False},
     )
     app.state.mesh = mesh
-    for feature in (views, workflows, events, admin):
+    for feature in (views, queries, workflows, events, declarations, deploys, roles, admin):
         app.include_router(feature.router)
     serve_rows(app)
     problems.install(app)
     serve_openapi(app)
     serve_swagger(app)
+    app.add_middleware(RowsFirst)
+    app.add_middleware(EventsFirst)
     app.add_middleware(UrlLimit, longest=settings.url_bytes_max)
     app.add_middleware(RequestTelemetry)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=[origin.strip() for origin in settings.cors_origins.split(",")],
-            allow_methods=["GET", "HEAD", "POST", "PUT"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],
             expose_headers=EXPOSED,
             max_age=600,

@@ -14,13 +14,9 @@ from mesh_core.contracts.limits import contains_nul, json_problem, too_deep
 T = TypeVar("T")
 
 
-async def read_body(request: Request, kind: type[T], empty: T) -> T:
-    """The JSON body as `kind`, `empty` if there is none; its decimals stay exact.
-
-    Raises InvalidBody, BodyTooLarge or UnsupportedMediaType.
-    """
-    longest = request.app.state.mesh.settings.body_bytes_max
-    body = b""
+async def raw_body(request: Request, longest: int) -> bytes:
+    """The bytes of the body. Raises BodyTooLarge, once more than `longest` have come."""
+    body = bytearray()
     async for chunk in request.stream():
         body += chunk
         if len(body) > longest:
@@ -28,6 +24,15 @@ async def read_body(request: Request, kind: type[T], empty: T) -> T:
                 f"The body has more than {longest:,} bytes.",
                 remedy="Send a reference to large content instead of the content.",
             )
+    return bytes(body)
+
+
+async def read_body(request: Request, kind: type[T], empty: T) -> T:
+    """The JSON body as `kind`, `empty` if there is none; its decimals stay exact.
+
+    Raises InvalidBody, BodyTooLarge or UnsupportedMediaType.
+    """
+    body = await raw_body(request, request.app.state.mesh.settings.body_bytes_max)
     if not body:
         return empty
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()

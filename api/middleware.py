@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from time import perf_counter
 
@@ -49,17 +50,14 @@ class RequestTelemetry:
                 ]
             await send(message)
 
-        if (
-            scope["method"] == "HEAD"
-        ):  # as GET; the server sends no body, for it goes by the scope that it made
+        if scope["method"] == "HEAD":
+            # As GET; the server sends no body, for it goes by the scope that it made.
             scope = {**scope, "method": "GET", "head": True}
         spent: list[float] = []
         SPENT.set(spent)
         with (
             bound(correlation_id=correlation_id, traceparent=traceparent),
-            request_span(
-                f"{scope['method']} {scope['path']}", traceparent, publishes=scope["method"] != "GET"
-            ) as span,
+            request_span(f"{scope['method']} {scope['path']}", traceparent) as span,
         ):
             try:
                 await self._app(scope, receive, send_with_id)
@@ -75,9 +73,16 @@ class RequestTelemetry:
                 span.set_attribute("http.response.status_code", status)
                 metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
                 metrics.REQUEST_SECONDS.labels(route).observe(seconds)
-                _log.debug(
-                    "request", method=scope["method"], route=route, status=status, seconds=round(seconds, 6)
-                )
+                if logging.root.isEnabledFor(
+                    logging.DEBUG
+                ):  # to find that out otherwise takes as long as a metric
+                    _log.debug(
+                        "request",
+                        method=scope["method"],
+                        route=route,
+                        status=status,
+                        seconds=round(seconds, 6),
+                    )
 
 
 class UrlLimit:

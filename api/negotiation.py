@@ -68,6 +68,11 @@ def _seconds(name: str, text: str) -> float:
     return float(text)
 
 
+def asks_for_age(headers: Headers) -> bool:
+    """Whether `Prefer` bounds the age of the answer, which one that is used again would pass."""
+    return any("max-staleness" in each.lower() for each in headers.getlist("prefer"))
+
+
 def accepts_gzip(headers: Headers) -> bool:
     """Whether an answer may be compressed."""
     wanted = dict(_weighted(headers.get("accept-encoding", "")))

@@ -12,9 +12,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from api.authentication import TooManyRequests, Unauthenticated
 from api.negotiation import NotAcceptable
 from mesh_core.errors import DependencyUnavailable, MeshError, UsageError
 from mesh_core.log import DeliveryFailed, EnvelopeError, MessageTooLarge, TopicMissing
+from mesh_core.model import DeclarationError
 from mesh_core.read import errors as read
 
 MEDIA_TYPE = "application/problem+json"
@@ -35,7 +37,16 @@ class BodyTooLarge(UsageError):
 
 
 class UnsupportedMediaType(UsageError):
-    """The request's body is not JSON."""
+    """The request's body is not of a kind that is taken here."""
+
+
+class EventsRefused(UsageError):
+    """Events do not keep their contracts, so none of them is published."""
+
+    def __init__(self, message: str, *, remedy: str, errors: list[dict[str, Any]]) -> None:
+        """`errors` tells of each: its `index` among those sent, `id`, `type`, `reason`, `detail`."""
+        super().__init__(message, remedy=remedy)
+        self.errors = errors
 
 
 _STATUS: Mapping[type[MeshError], int] = {
@@ -51,7 +62,12 @@ _STATUS: Mapping[type[MeshError], int] = {
     TopicMissing: 503,
     DeliveryFailed: 503,
     EnvelopeError: 422,
+    read.Forbidden: 403,
+    Unauthenticated: 401,
+    TooManyRequests: 429,
+    DeclarationError: 422,
     InvalidBody: 422,
+    EventsRefused: 422,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     NotAcceptable: 406,
@@ -77,8 +93,9 @@ def problem(
     detail: str,
     remedy: str,
     headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """A problem document about the request to `path`. `kind` is the last part of its `type`."""
+    """A problem document about the request to `path`, with `more` members. `kind` is the last part of its `type`."""
     document = {
         "type": TYPE + kind,
         "title": title,
@@ -86,6 +103,7 @@ def problem(
         "detail": detail,
         "instance": path,
         "remedy": remedy,
+        **(more or {}),
     }
     # A lone surrogate that a client sent cannot be written as UTF-8.
     body = json.dumps(document, ensure_ascii=False).encode(errors="replace")
@@ -131,6 +149,11 @@ def kind_of(error: type[MeshError]) -> str:
 
 async def _mesh_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, MeshError)
+    return problem_of(request, error)
+
+
+def problem_of(request: Request, error: MeshError) -> Response:
+    """The problem document of an error."""
     title = (type(error).__doc__ or "").strip().split("\n")[0]
     return problem(
         request.url.path,
@@ -139,8 +162,20 @@ async def _mesh_error(request: Request, error: Exception) -> Response:
         title,
         error.args[0],
         error.remedy or "Correct the request.",
-        _place(error) if isinstance(error, read.Unmet) else None,
+        _headers(error),
+        {"errors": error.errors} if isinstance(error, EventsRefused) else None,
     )
+
+
+def _headers(error: MeshError) -> dict[str, str] | None:
+    match error:
+        case read.Unmet():
+            return _place(error)
+        case Unauthenticated():
+            return {"WWW-Authenticate": "Bearer"}
+        case TooManyRequests():
+            return {"Retry-After": str(error.retry_after)}
+    return None
 
 
 def _place(error: read.Unmet) -> dict[str, str]:
@@ -169,24 +204,32 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     )
 
 
+ALWAYS = (401, 429, 500, 503)
+
+
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that can answer with these problems, besides 500 and 503."""
+    """`responses` of a route that can answer with these problems, besides those of ALWAYS."""
     titles = {
         400: "The request cannot be understood.",
+        401: "The request has no token, or one that is refused.",
+        403: "Who asks may not do that.",
         404: "There is nothing of that name.",
         405: "The path has no such method.",
         406: "The answer has none of the forms that are accepted.",
         409: "An event below Mesh-Min-Position waits behind a dead letter.",
         410: "The cursor is of another order of rows, or of columns that have changed since.",
         413: "The body is too large.",
-        415: "The body is not JSON.",
+        415: "The body is not of a kind that is taken here.",
         422: "The request does not have the form that the route asks for.",
+        429: "Whoever asks has asked too often.",
         500: "Something went wrong here.",
         504: "What was asked for by Mesh-Min-Position was not reached in time.",
         503: "Postgres or Kafka is unavailable, or not yet migrated and deployed.",
     }
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    return {status: {"description": titles[status], "content": content} for status in (*statuses, 500, 503)}
+    return {
+        status: {"description": titles[status], "content": content} for status in sorted({*statuses, *ALWAYS})
+    }
 
 
 SCHEMA: Mapping[str, Any] = {
@@ -201,5 +244,23 @@ SCHEMA: Mapping[str, Any] = {
         "detail": {"type": "string", "examples": ["order_overview has no row with the key '7'."]},
         "instance": {"type": "string", "examples": ["/v1/views/order_overview/7"]},
         "remedy": {"type": "string", "examples": ["Check the key."]},
+        "errors": {
+            "description": "Of events that are refused: which, and why.",
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["index", "reason", "detail"],
+                "properties": {
+                    "index": {"type": "integer", "minimum": 0},
+                    "id": {"type": ["string", "null"]},
+                    "type": {"type": ["string", "null"]},
+                    "reason": {"type": "string", "examples": ["missing_field"]},
+                    "detail": {
+                        "type": "string",
+                        "examples": ["Object missing required field `order_id` - at `$.data`"],
+                    },
+                },
+            },
+        },
     },
 }

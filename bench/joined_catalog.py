@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bench.catalog import Contact, ContactUpdated
 from mesh_core.model import Col, Entity, Event, Key, View, many, one, upsert
+from mesh_core.model.grants import grant
 
 
 class OrganisationUpdated(Event, type="registry.organisation.updated.v1"):
@@ -62,6 +63,8 @@ contact_overview = View(
     invoice_count=invoices.count(),
     invoice_sum=invoices.sum(Invoice.amount),
 )
+
+grants = [grant(contact_overview, "reader")]
 
 __all__ = [
     "Contact", "ContactUpdated", "Invoice", "InvoiceUpdated", "Organisation", "OrganisationUpdated", "contact_overview",

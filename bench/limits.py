@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from bench.results import TWO, Result, floor_of
 
 LEAST = {"w1": 0.7, "w2": 0.7}
+RELAYED = 20_000
+"""Rows of an outbox that one of the drivers must relay a second."""
 """The share of its floor, on the same driver and in the same run, that ours must reach."""
 OF_TWO = 0.6
 """The share that a bulk build must reach of the straight script in two processes."""
@@ -16,7 +18,7 @@ LATEST = {"w3": ("p99", 1.5)}
 """How many times as long as on its floor events may take to be seen."""
 LEVEL = 0.15
 """By how much a rate may fall as a history grows."""
-SERVED = {"row rate": 0.8, "page rate": 0.9}
+SERVED = {"row rate": 0.8, "page rate": 0.9, "event rate": 0.7}
 """The share of the straight route's answers a second that ours must reach."""
 TIMES_A_FAN_OUT = {"fan-out by service": 4.0, "fan-out by row": 50.0}
 """How many times the answers a second of a join at request time ours must give."""
@@ -34,6 +36,7 @@ def shortfalls(results: Sequence[Result]) -> list[str]:
         *_not_level(ours),
         *_too_large(ours),
         *_too_few_answers(ours, results),
+        *_too_few_relayed(ours),
     ]
 
 
@@ -94,6 +97,12 @@ def _too_few_answers(ours: Sequence[Result], results: Sequence[Result]) -> Itera
             if same and result.value < times * other.value:
                 more = result.value / other.value
                 yield f"reads: {result.name} is {more:.1f} times {other.name}, less than {times:g}"
+
+
+def _too_few_relayed(ours: Sequence[Result]) -> Iterator[str]:
+    relayed = [result for result in ours if result.workload == "outbox"]
+    if relayed and (best := max(relayed, key=lambda result: result.value)).value < RELAYED:
+        yield f"outbox: {best.name} relays {best.value:,.0f} rows a second, less than {RELAYED:,}"
 
 
 def _too_large(ours: Sequence[Result]) -> Iterator[str]:

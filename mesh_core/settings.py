@@ -135,6 +135,18 @@ class Settings(BaseSettings):
         10_000, ge=0, description="Dead letters of one topic past which the projector halts it."
     )
 
+    relay_outboxes: SecretStr | None = Field(
+        None,
+        description="Outboxes that `mesh relay` publishes, one a line or after white space: "
+        "`SERVICE=postgresql://…[#[schema.]table]`.",
+    )
+    relay_retention_seconds: float = Field(
+        86_400.0, ge=0, description="How long rows stay in an outbox after they are published."
+    )
+    relay_metrics_port: int = Field(
+        9109, ge=0, le=65535, description="Loopback port of the relay's /metrics and /readyz; 0: none."
+    )
+
     api_host: str = Field("127.0.0.1", description="Address that the API listens on.")
     api_port: int = Field(8000, ge=0, le=65535, description="Port that the API listens on; 0: any free one.")
     page_limit_default: int = Field(100, ge=1, description="Rows in a page, where a request does not say.")
@@ -154,6 +166,15 @@ class Settings(BaseSettings):
     body_bytes_max: int = Field(
         262_144, ge=1024, le=2**30, description="Largest body of a request, in bytes."
     )
+    ingest_bytes_max: int = Field(
+        4_194_304, ge=1024, le=2**30, description="Largest body of events, in bytes."
+    )
+    ingest_queue_max: int = Field(
+        10_000, ge=1, description="Most events that wait for Kafka at an API process; more are refused."
+    )
+    ingest_window_seconds: float = Field(
+        3600.0, ge=60, description="How long an event that is sent again is known by its source and id."
+    )
     read_wait_max_seconds: float = Field(
         30.0, ge=0, le=600, description="Longest that a read waits for a position (`Prefer: wait=SECONDS`)."
     )
@@ -164,6 +185,41 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         "",
         description="Origins whose pages may read the API, as `https://app.example`, comma-separated; `*`: any.",
+    )
+
+    auth_key: SecretStr | None = Field(
+        None,
+        description="Verifies tokens: a shared secret of at least 32 bytes, or a public key as PEM; unset: none, or that of "
+        "the local stack.",
+    )
+    auth_jwks_url: str | None = Field(
+        None,
+        pattern="^https?://",
+        description="Where the issuer of tokens tells its keys; they are asked for again when a token names another.",
+    )
+    auth_algorithms: str = Field(
+        "",
+        description="Algorithms of tokens, comma-separated, all of one family; unset: HS256 with a shared secret, else RS256.",
+    )
+    auth_issuer: str = Field("flexmesh", min_length=1, description="What `iss` of every token must be.")
+    auth_audience: str = Field(
+        "flexmesh", min_length=1, description="What `aud` of every token must be, or have."
+    )
+    auth_leeway_seconds: float = Field(
+        10.0, ge=0, le=60, description="By how much clocks may differ, for `exp` and `nbf` of tokens."
+    )
+    auth_roles_claim: str = Field(
+        "roles",
+        min_length=1,
+        description="The claim that lists the roles; `realm_access.roles` leads into an object.",
+    )
+    auth_anonymous_role: str | None = Field(
+        None, description="The role of whoever sends no token; unset: such are refused."
+    )
+    request_rate: str = Field(
+        "",
+        description="Most requests of one subject, and of one address without a token, at each API process, as `600/minute`; "
+        "unset: any.",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -193,6 +249,13 @@ class Settings(BaseSettings):
             )
         if self.page_limit_default > self.page_limit_max:
             raise ValueError("MESH_PAGE_LIMIT_DEFAULT is more than MESH_PAGE_LIMIT_MAX")
+        if self.auth_jwks_url is not None:
+            if self.auth_key is not None:
+                raise ValueError(
+                    "MESH_AUTH_KEY and MESH_AUTH_JWKS_URL are both set; tokens are verified by one"
+                )
+            if not {"auth_issuer", "auth_audience"} <= self.model_fields_set:
+                raise ValueError("MESH_AUTH_JWKS_URL needs MESH_AUTH_ISSUER and MESH_AUTH_AUDIENCE")
         told = "projector_batch_min" in self.model_fields_set
         if told and self.projector_batch_min > self.projector_batch_max:
             raise ValueError("MESH_PROJECTOR_BATCH_MIN is more than MESH_PROJECTOR_BATCH_MAX")

@@ -13,6 +13,7 @@ import pytest
 
 from mesh_core import stack
 from mesh_core.settings import Settings
+from mesh_core.store.migrate import migrate
 from tests.support import services as support
 from tests.support.services import Services
 
@@ -23,8 +24,25 @@ hypothesis.settings.load_profile("steady")
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are processors: tests wait for groups and servers much of their time."""
-    return max(1, (os.cpu_count() or 1) * 3 // 2)
+    """Twice as many as there are processors: tests wait for groups and servers much of their time."""
+    return 2 * (os.cpu_count() or 1)
+
+
+LONG = (
+    "tests/acceptance/",
+    "tests/examples/",
+    "tests/engine/test_faults.py",
+    "tests/engine/test_changing.py",
+)
+"""Files that take long for how few tests they have. They begin first, or one processor waits for them at the end."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, and may take long on a busy machine; all else stays in its order."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG))
+    for item in items:
+        if item.nodeid.startswith(LONG) and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(400))
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +56,30 @@ def services() -> Iterator[Services]:
 def database_url(services: Services) -> Iterator[str]:
     """The URL of an empty database of the test's own."""
     with support.fresh_database(services.database_url) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_url(services: Services) -> Iterator[str]:
+    """The URL of a migrated database, to make others like it: nobody may connect to it."""
+    with support.fresh_database(services.database_url) as url:
+        migrate(url)
+        yield url
+
+
+@pytest.fixture(scope="session")
+def _deployed(services: Services) -> Iterator[str]:
+    from tests.read.declarations import deploy_by_hand  # not everybody who takes these fixtures has them
+
+    with support.fresh_database(services.database_url) as url:
+        deploy_by_hand(url)
+        yield url
+
+
+@pytest.fixture
+def deployed_url(services: Services, _deployed: str) -> Iterator[str]:
+    """The URL of a database of the test's own with the small mesh of tests/read/declarations.py."""
+    with support.fresh_database(services.database_url, like=_deployed) as url:
         yield url
 
 
@@ -58,6 +100,7 @@ def clean_kafka(kafka_bootstrap_servers: str) -> str:
 def settings(clean_kafka: str, database_url: str, unique: Callable[[str], str]) -> Settings:
     """Settings of a mesh of the test's own: no topics, an empty database, a fresh consumer group."""
     return Settings(
+        auth_anonymous_role="admin",
         database_url=database_url,
         kafka_bootstrap_servers=clean_kafka,
         group=unique("group"),

@@ -5,32 +5,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
 from api.answers import AGE, AGE_HEADER, LINK_HEADER, POSITION, POSITION_HEADER, RANGE_HEADER, TAG_HEADER
 from api.problems import documented
-from mesh_core.read.filters import PARAMETERS
-from mesh_core.read.several import MAX_QUERIES
+from api.views.columns import EXAMPLES, FILTERS, TYPES, described, filter_of, row_schema
+from mesh_core.model.identifiers import key_text
+from mesh_core.read.filters import JUNCTIONS, PARAMETERS
 
-_HEADERS = {POSITION: POSITION_HEADER, AGE: AGE_HEADER, "ETag": TAG_HEADER}
+_POSITION = {POSITION: POSITION_HEADER}
+PLACED = _POSITION | {AGE: AGE_HEADER}
+"""Headers of what is read."""
+_HEADERS = PLACED | {"ETag": TAG_HEADER}
 _PAGE_HEADERS = _HEADERS | {"Link": LINK_HEADER, "Content-Range": RANGE_HEADER}
 
-TYPES: Mapping[str, dict[str, Any]] = {
-    "int": {"type": "integer", "format": "int64"},
-    "text": {"type": "string"},
-    "numeric": {"type": "number", "description": "Exact: read it as a decimal."},
-    "float": {"type": "number", "format": "double"},
-    "bool": {"type": "boolean"},
-    "timestamptz": {"type": "string", "format": "date-time"},
-    "date": {"type": "string", "format": "date"},
-    "uuid": {"type": "string", "format": "uuid"},
-    "json": {},
-}
 
-
-def _query(name: str, description: str) -> dict[str, Any]:
-    # No examples: a page that tries requests out would send them all at once.
-    return {"name": name, "in": "query", "description": description, "schema": {"type": "string"}}
+def _query(name: str, description: str, *examples: str) -> dict[str, Any]:
+    # Examples of the schema alone: a page that tries requests out fills in all others, and would send them at once.
+    schema = {"type": "string"} | ({"examples": list(examples)} if examples else {})
+    return {"name": name, "in": "query", "description": description, "schema": schema}
 
 
 _HEADER = {"in": "header", "schema": {"type": "string"}}
@@ -68,20 +59,18 @@ def answered(
 ) -> dict[int | str, Any]:
     """`responses` with a 200 of JSON."""
     return {
-        200: {
-            "description": description,
-            "headers": dict(headers),
-            "content": {"application/json": {"schema": dict(schema)}},
-        },
+        200: done(description, schema, headers),
         304: {"description": "The client has it already, by If-None-Match."},
     }
 
 
-def done(description: str, schema: Mapping[str, Any]) -> dict[str, Any]:
-    """What a write answers: where it is in the log."""
+def done(
+    description: str, schema: Mapping[str, Any], headers: Mapping[str, Any] = _POSITION
+) -> dict[str, Any]:
+    """What answers a POST or a PUT, which is never 304: by default a write, with where it is in the log."""
     return {
         "description": description,
-        "headers": {POSITION: POSITION_HEADER},
+        "headers": dict(headers),
         "content": {"application/json": {"schema": dict(schema)}},
     }
 
@@ -91,29 +80,12 @@ def paged(description: str, item: Mapping[str, Any]) -> dict[int | str, Any]:
     return answered(description, {"type": "array", "items": dict(item)}, _PAGE_HEADERS)
 
 
-_ORDER = "Columns, each perhaps with .asc or .desc, then .nullsfirst or .nullslast."
-_COMPARED = (
-    "`eq`, `neq`, `gt`, `gte`, `lt`, `lte`, `in.(a,b)`, `is.null`, `isdistinct`, each also after `not.`"
-)
-_OPERATORS: Mapping[str, str] = dict.fromkeys(TYPES, _COMPARED) | {
-    "text": f"`like`, `ilike` (`*` is any text), {_COMPARED}",
-    "bool": f"`is.true`, `is.false`, {_COMPARED}",
-    "json": "`cs.JSON` (contains), `eq`, `neq`, `is.null`, `isdistinct`, each also after `not.`",
-}
 COUNT: dict[str, Any] = {
     "name": "count",
     "in": "query",
     "description": "How many rows there are in all, in Content-Range.",
     "schema": {"enum": ["exact", "planned", "estimated"]},
 }
-
-
-class Query(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """One of several queries."""
-
-    view: str
-    key: str | None = None
-    parameters: dict[str, str | list[str]] = {}
 
 
 def rows_answered(item: Mapping[str, Any]) -> dict[int | str, Any]:
@@ -130,6 +102,7 @@ _COLUMN = {
     "required": ["name", "type", "nullable"],
     "properties": {
         "name": {"type": "string"},
+        "doc": {"type": "string", "description": "What is said of it; absent where that is nothing."},
         "type": {"enum": list(TYPES)},
         "nullable": {"type": "boolean"},
         "precision": {"type": "integer"},
@@ -156,13 +129,29 @@ _FRESHNESS = {
 }
 _VIEW = {
     "type": "object",
-    "required": ["name", "version", "key", "columns", "root", "entities", "topics", "freshness"],
+    "required": [
+        "name",
+        "doc",
+        "version",
+        "key",
+        "columns",
+        "cache",
+        "root",
+        "entities",
+        "topics",
+        "freshness",
+    ],
     "properties": {
         "name": {"type": "string"},
+        "doc": {"type": "string", "description": "What is said of it."},
         "version": {"type": "integer"},
         "live_at": {"type": ["string", "null"], "format": "date-time"},
         "key": {"type": "array", "items": {"type": "string"}},
         "columns": {"type": "array", "items": _COLUMN},
+        "cache": {
+            "description": "For how many seconds an answer may be used again without asking; null: it is asked.",
+            "anyOf": [{"type": "integer"}, {"enum": ["no-store", None]}],
+        },
         "root": {"type": "string"},
         "entities": {"type": "array", "items": {"type": "string"}},
         "topics": {"type": "array", "items": {"type": "string"}},
@@ -175,71 +164,6 @@ _RELATIONS = {
     "properties": {name: {"type": "array", "items": _OBJECT} for name in ("services", "entities", "edges")},
 }
 
-QUERIES = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "application/json": {
-                "schema": {
-                    "type": "array",
-                    "minItems": 1,
-                    "maxItems": MAX_QUERIES,
-                    "items": {
-                        "title": "Query",
-                        "type": "object",
-                        "required": ["view"],
-                        "additionalProperties": False,
-                        "properties": {
-                            "view": {"type": "string"},
-                            "key": {"type": ["string", "null"], "description": "Of one row; else rows."},
-                            "parameters": {
-                                "type": "object",
-                                "description": "As those of the view's own path.",
-                                "additionalProperties": {
-                                    "anyOf": [
-                                        {"type": "string"},
-                                        {"type": "array", "items": {"type": "string"}},
-                                    ]
-                                },
-                            },
-                        },
-                    },
-                },
-                "example": [
-                    {"view": "order_overview", "key": "10248"},
-                    {
-                        "view": "customer_overview",
-                        "parameters": {"order": "lifetime_total.desc", "limit": "3"},
-                    },
-                ],
-            }
-        },
-    }
-}
-_RESULT = {
-    "type": "object",
-    "properties": {
-        "row": {
-            "type": ["object", "null"],
-            "description": "Of a query with a key; null where there is none.",
-        },
-        "rows": {"type": "array", "items": _OBJECT},
-        "next": {"type": ["string", "null"], "description": "The cursor of the next page."},
-        "prev": {"type": ["string", "null"], "description": "The cursor of the page before."},
-        "count": {"type": "integer"},
-    },
-}
-RESULTS = answered(
-    "The results, in the order of the queries, of one snapshot.",
-    {
-        "type": "object",
-        "required": ["position", "results"],
-        "properties": {
-            "position": {"type": "object", "description": "Per topic and partition the next offset."},
-            "results": {"type": "array", "items": _RESULT},
-        },
-    },
-)
 VIEWS = answered("The views.", {"type": "array", "items": _VIEW})
 RELATIONS = answered("Services, entities and edges.", _RELATIONS)
 
@@ -247,96 +171,71 @@ RELATIONS = answered("Services, entities and edges.", _RELATIONS)
 def row_paths() -> dict[str, Any]:
     """The paths of rows of any view."""
     view = {"name": "view", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    key = {"name": "key", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
-    order = _query("order", _ORDER)
-    return {
-        "/v1/views/{view}": {
-            "get": {
-                "tags": ["views"],
-                "summary": "List Rows",
-                "description": "A page of rows as JSON, or all of them as NDJSON or CSV. Any column of the view is a parameter.",
-                "operationId": "list_rows",
-                "parameters": [view, SELECT, order, *PAGING, COUNT, *DEMAND],
-                "responses": _as_text(rows_answered(_OBJECT) | documented(400, 404, 406, 410, 504)),
-            }
-        },
-        "/v1/views/{view}/{key}": {
-            "get": {
-                "tags": ["views"],
-                "summary": "Get Row",
-                "description": "The row with this key.",
-                "operationId": "get_row",
-                "parameters": [view, key, SELECT, *DEMAND],
-                "responses": _as_text(answered("The row.", _OBJECT) | documented(400, 404, 406, 409, 504)),
-            }
-        },
-    }
+    about = "Any column of the view is a parameter."
+    return _paths("/v1/views/{view}", "views", ("list_rows", "get_row"), about, {}, [view], [], _OBJECT)
 
 
 def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
     """The paths of one deployed view, as read from the catalogue."""
-    name = view["name"]
-    row = row_schema(view)
-    about = f"Version {view['version']}, one row per {view['root']}."
-    first = view["columns"][0]
-    filters = [
-        _query(column["name"], _OPERATORS[column["type"]])
-        for column in view["columns"]
-        if column["name"] not in PARAMETERS  # those are compared within and=(…)
-    ]
+    name, first = view["name"], view["columns"][0]["name"]
     junctions = [
-        _query(
-            name, f"Keeps the rows that meet {which} of the conditions, as `({first['name']}.not.is.null,…)`."
-        )
-        for name, which in (("or", "any"), ("and", "all"), ("not.or", "none"), ("not.and", "not all"))
+        _query(other, f"Keeps the rows that meet {which} of the conditions, as `({first}.not.is.null,…)`.")
+        for other, which in (("or", "any"), ("and", "all"), ("not.or", "none"), ("not.and", "not all"))
     ]
-    order = _query("order", _ORDER)
+    filters = [
+        _query(column["name"], described(column, filter_of(column["type"])), FILTERS[column["type"]])
+        for column in view["columns"]
+        if column["name"] not in (*PARAMETERS, *JUNCTIONS)  # those are compared within and=(…)
+    ]
+    about = f"{view['doc']}\n\nVersion {view['version']}, one row per {view['root']}.".strip()
+    types = {column["name"]: column["type"] for column in view["columns"]}
     key = {
+        "description": f"{', '.join(view['key'])}: each percent-encoded and joined by commas if several.",
+        "examples": [key_text([EXAMPLES[types[name]] for name in view["key"]])],
+    }
+    names = (f"list_{name}", f"get_{name}")
+    return _paths(f"/v1/views/{name}", name, names, about, key, [], [*junctions, *filters], row_schema(view))
+
+
+def _paths(
+    path: str,
+    tag: str,
+    names: tuple[str, str],
+    about: str,
+    key: Mapping[str, Any],
+    within: list[dict[str, Any]],
+    filters: list[dict[str, Any]],
+    row: Mapping[str, Any],
+) -> dict[str, Any]:
+    """The path of rows and that of one row; `key` describes its key, `within` are parameters of both."""
+    of_key = {
         "name": "key",
         "in": "path",
         "required": True,
-        "description": f"{', '.join(view['key'])}: each percent-encoded and joined by commas if several.",
-        "schema": {"type": "string", "minLength": 1},
+        "schema": {"type": "string", "minLength": 1, **key},
     }
-    return {
-        f"/v1/views/{name}": {
+    in_order = _query("order", "Columns, each perhaps with .asc or .desc, then .nullsfirst or .nullslast.")
+
+    def get(name: str, summary: str, parameters: list[dict[str, Any]], responses: Any) -> dict[str, Any]:
+        return {
             "get": {
-                "tags": [name],
-                "summary": f"Rows of {name}",
+                "tags": [tag],
+                "summary": summary,
                 "description": about,
-                "operationId": f"list_{name}",
-                "parameters": [SELECT, order, *PAGING, COUNT, *junctions, *filters, *DEMAND],
-                "responses": _as_text(rows_answered(row) | documented(400, 406, 410, 504)),
+                "operationId": name,
+                "parameters": parameters,
+                "responses": {str(status): response for status, response in responses.items()},
             }
-        },
-        f"/v1/views/{name}/{{key}}": {
-            "get": {
-                "tags": [name],
-                "summary": f"One row of {name}",
-                "description": about,
-                "operationId": f"get_{name}",
-                "parameters": [key, SELECT, *DEMAND],
-                "responses": _as_text(answered("The row.", row) | documented(400, 404, 406, 409, 504)),
-            }
-        },
-    }
+        }
 
-
-def row_schema(view: Mapping[str, Any]) -> dict[str, Any]:
-    """The JSON Schema of a row: every column is there, null where it has no value."""
+    rows = [*within, SELECT, in_order, *PAGING, COUNT, *filters, *DEMAND]
+    one = [*within, of_key, SELECT, *DEMAND]
     return {
-        "type": "object",
-        "required": [column["name"] for column in view["columns"]],
-        "properties": {column["name"]: _typed(column) for column in view["columns"]},
+        path: get(names[0], f"Rows of {tag}", rows, rows_answered(row) | documented(400, 404, 406, 410, 504)),
+        f"{path}/{{key}}": get(
+            names[1],
+            f"One row of {tag}",
+            one,
+            answered("The row.", row) | documented(400, 404, 406, 409, 504),
+        ),
     }
-
-
-def _typed(column: Mapping[str, Any]) -> dict[str, Any]:
-    schema = TYPES[column["type"]]
-    if column["nullable"] and "type" in schema:
-        return schema | {"type": [schema["type"], "null"]}
-    return schema
-
-
-def _as_text(responses: Mapping[int | str, Any]) -> dict[str, Any]:
-    return {str(status): response for status, response in responses.items()}

@@ -10,12 +10,13 @@ from starlette.responses import Response
 
 from api.answers import document_answer, page_answer, row_answer
 from api.bodies import read_body
-from api.context import Context, Demanded, only_known
+from api.context import Context, Demanded, Reading, may_publish, only_known
+from api.keys import KeyConvertor  # noqa: F401  # the form of {key:key}
 from api.problems import documented
 from api.views.documents import DEMAND
 from api.workflows import documents
 from mesh_core import read
-from mesh_core.model.builtin import EntryRegistered, WorkflowCreated
+from mesh_core.model.builtin import MESH_SERVICE, EntryRegistered, WorkflowCreated
 from mesh_core.model.identifiers import uuid7
 from mesh_core.read.workflows import checked_entry
 
@@ -29,13 +30,14 @@ Text = Annotated[str, Query(min_length=1, max_length=512)]
     status_code=201,
     operation_id="create_workflow",
     openapi_extra=documents.NEW_WORKFLOW,
-    responses=documents.CREATED | documented(413, 415, 422),
+    responses=documents.CREATED | documented(400, 403, 413, 415, 422),
 )
-async def create_workflow(request: Request, mesh: Context) -> Response:
+async def create_workflow(request: Request, mesh: Context, reader: Reading) -> Response:
     """Generate a workflow's UUID and register it, as an event on `mesh.events`.
 
     It can be used at once. It can be read from here once the checkpoint has reached `Mesh-Position`.
     """
+    await may_publish(reader, MESH_SERVICE)
     new = await read_body(request, documents.NewWorkflow, documents.NewWorkflow())
     workflow_id = uuid7()
     position = await mesh.publishing.publish(
@@ -54,11 +56,12 @@ async def create_workflow(request: Request, mesh: Context) -> Response:
     "",
     operation_id="find_workflows",
     openapi_extra={"parameters": DEMAND},
-    responses=documents.WORKFLOWS | documented(400, 410, 422, 504),
+    responses=documents.WORKFLOWS | documented(400, 403, 410, 422, 504),
 )
 async def find_workflows(
     request: Request,
     mesh: Context,
+    reader: Reading,
     demand: Demanded,
     service: Text,
     entity: Text,
@@ -68,7 +71,7 @@ async def find_workflows(
 ) -> Response:
     """The workflows that an entry of a service belongs to."""
     page = await read.workflows_of(
-        mesh.database, service, entity, key, mesh.paging, limit=limit, cursor=cursor, demand=demand
+        reader, service, entity, key, mesh.paging, limit=limit, cursor=cursor, demand=demand
     )
     return page_answer(request, page)
 
@@ -76,27 +79,30 @@ async def find_workflows(
 @router.get(
     "/{workflow_id}",
     operation_id="get_workflow",
-    responses=documents.WORKFLOW | documented(400, 404, 409, 422, 504),
+    responses=documents.WORKFLOW | documented(400, 403, 404, 409, 422, 504),
 )
 async def get_workflow(
     workflow_id: str,
     request: Request,
-    mesh: Context,
+    reader: Reading,
     demand: Demanded,
     expand: Annotated[Literal["rows"] | None, Query()] = None,
 ) -> Response:
     """A workflow with its entries in all services; `expand=rows` adds their rows."""
-    found = await read.workflow(mesh.database, workflow_id, expand=expand is not None, demand=demand)
+    found = await read.workflow(reader, workflow_id, expand=expand is not None, demand=demand)
     return row_answer(request, found)
 
 
 @router.put(
-    "/{workflow_id}/entries/{service}/{entity}/{key:path}",
+    "/{workflow_id}/entries/{service}/{entity}/{key:key}",
     operation_id="register_entry",
-    responses=documents.REGISTERED | documented(400, 413, 422),
+    responses=documents.REGISTERED | documented(400, 403, 413, 422),
 )
-async def register_entry(workflow_id: UUID, service: str, entity: str, key: str, mesh: Context) -> Response:
+async def register_entry(
+    workflow_id: UUID, service: str, entity: str, key: str, mesh: Context, reader: Reading
+) -> Response:
     """Register an entry by hand, for what no event tells. Doing it twice is doing it once."""
+    await may_publish(reader, MESH_SERVICE)
     checked_entry(service, entity, key)
     event = EntryRegistered(
         workflow_id=workflow_id, entry_service=service, entry_entity=entity, entry_key=key

@@ -23,22 +23,26 @@ _ASKED = "1234567"
 """A key that stands for the one of a request in the values of a statement."""
 
 
-def create_app(url: str) -> FastAPI:
-    """The two routes over a database that is deployed."""
-    with psycopg.connect(url) as connection:
-        version = live_from(connection.execute(LOAD).fetchall()).views[VIEW]
-    row = point_statement(point_query(version, _ASKED))
-    page = list_statement(list_query(version, [(version.key[0], f"gt.{_ASKED}")], Paging(50, 50, b"")))
-    pool = AsyncConnectionPool(
-        url, kwargs={"autocommit": True, "options": "-c TimeZone=UTC"}, min_size=1, max_size=10, open=False
-    )
+def pooled(url: str) -> tuple[FastAPI, AsyncConnectionPool]:
+    """An app and its connections, which are open while it serves."""
+    settings = {"autocommit": True, "options": "-c TimeZone=UTC"}
+    pool = AsyncConnectionPool(url, kwargs=settings, min_size=1, max_size=10, open=False)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with pool:
             yield
 
-    app = FastAPI(lifespan=lifespan)
+    return FastAPI(lifespan=lifespan), pool
+
+
+def create_app(url: str) -> FastAPI:
+    """The two routes over a database that is deployed."""
+    with psycopg.connect(url) as connection:
+        version = live_from(connection.execute(LOAD).fetchall()).views[VIEW]
+    row = point_statement(point_query(version, _ASKED))
+    page = list_statement(list_query(version, [(version.key[0], f"gt.{_ASKED}")], Paging(50, 50, b"")))
+    app, pool = pooled(url)
 
     async def answer(statement: Statement, key: str) -> Response:
         values = [key if value == _ASKED else value for value in statement.parameters]

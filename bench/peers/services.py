@@ -6,12 +6,10 @@ PORT=8001 SERVICE=contacts python -m bench.peers.services
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Response
-from psycopg_pool import AsyncConnectionPool
 
+from bench.floor.route import pooled
 from mesh_core.cli.serve import bind, server_of
 
 SERVICES = {
@@ -25,14 +23,7 @@ SERVICES = {
 def create_app(url: str, service: str) -> FastAPI:
     """The service's routes, whose JSON Postgres makes."""
     rows = f"SELECT coalesce(json_agg(r), '[]')::text FROM (SELECT * FROM ({SERVICES[service]}) AS s"
-    pool = AsyncConnectionPool(url, kwargs={"autocommit": True}, min_size=1, max_size=10, open=False)
-
-    @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with pool:
-            yield
-
-    app = FastAPI(lifespan=lifespan)
+    app, pool = pooled(url)
 
     async def answer(statement: str, value: object) -> Response:
         async with pool.connection() as connection:

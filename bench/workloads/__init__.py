@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.harness import Workload
+from bench.workloads.ingest import Ingest
+from bench.workloads.outbox import Outbox
 from bench.workloads.reads import Reads
 from bench.workloads.w1 import ContactUpdates
 from bench.workloads.w2 import Grown, Joined, three_services
@@ -15,5 +17,7 @@ WORKLOADS: dict[str, Sequence[Workload]] = {
     "w2": [Joined(three_services())],
     "w3": [Freshness()],
     "reads": [Reads()],
+    "ingest": [Ingest()],
+    "outbox": [Outbox()],
     "w4": [Grown(three_services(scale), "w4", f"{scale}x") for scale in (1, 4, 16)],
 }

@@ -11,19 +11,25 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import ClassVar
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import psycopg
+from pydantic import SecretStr
 
-from bench.filling import fill
-from bench.harness import BenchmarkFailed, Contender, Figure, empty_database, process, run_module
-from bench.history import CONTACT_TOPIC, INVOICE_TOPIC, ORGANISATION_TOPIC, ThreeServices
-from bench.load import drive, figures
+from bench.harness import BenchmarkFailed, Contender, Figure, Kind, empty_database, process, run_module
+from bench.history import ThreeServices
+from bench.load import drive, figures, gets
 from bench.peers import tools
+from bench.workloads.w2 import CATALOG, Joined
+from mesh_core.settings import Settings
 from mesh_core.stack import StackAddresses
+from mesh_core.tokens import development_token
 
 SECONDS = 6.0
 WARM_UP = 1.5
+KEY = "a shared secret for benchmarks alone"
+TOKEN = development_token(Settings(auth_key=SecretStr(KEY)), ["reader"], {}, "bench", 24 * 60)
+"""Of a role that is granted the view: what is measured checks it, and goes by its grants."""
 SERVICES = ("contacts", "organisations", "invoices")
 
 
@@ -43,7 +49,7 @@ class Reads:
 
     def fill(self, bootstrap: str) -> None:
         """See `Workload.fill`."""
-        fill(bootstrap, [ORGANISATION_TOPIC, CONTACT_TOPIC, INVOICE_TOPIC], self.services.records())
+        Joined(self.services).fill(bootstrap)
 
     def write_truth(self, connection: psycopg.Connection) -> None:
         """See `Workload.write_truth`: answers are compared instead, see `figures`."""
@@ -70,24 +76,24 @@ class Reads:
             keys = [chance.randrange(self.services.contact_count - 50) for _ in range(5_000)]
             pages = [_page(contender, key) for key in keys]
             _check(port, pages[0], self.services, keys[0])
-            drive(port, pages, WARM_UP)
-            found = figures("page", drive(port, pages, SECONDS), SECONDS)
+            drive(port, gets(pages, TOKEN), WARM_UP)
+            found = figures("page", drive(port, gets(pages, TOKEN), SECONDS), SECONDS)
             if contender.kind != "peer":
                 rows = [_row(contender, key) for key in keys]
-                drive(port, rows, WARM_UP)
-                found += figures("row", drive(port, rows, SECONDS), SECONDS)
+                drive(port, gets(rows, TOKEN), WARM_UP)
+                found += figures("row", drive(port, gets(rows, TOKEN), SECONDS), SECONDS)
             return found
 
 
-def _server(name: str, kind: str, command: tuple[str, ...], **environment: str) -> Contender:
+def _server(name: str, kind: Kind, command: tuple[str, ...], **environment: str) -> Contender:
     return Contender(
         name=name,
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         command=command,
         progress="",
         rows="",
         prepare=_deploy,
-        environment={"MESH_CATALOG": "bench.joined_catalog", **environment},
+        environment={"MESH_CATALOG": CATALOG, "MESH_AUTH_KEY": KEY, **environment},
         interpreter=str(tools.PYTHON) if kind == "peer" else Contender.interpreter,
     )
 
@@ -104,14 +110,14 @@ def _serving(contender: Contender, environment: Mapping[str, str]) -> Iterator[i
         more: dict[str, str] = {}
         if contender.kind == "peer":
             for service in SERVICES:
-                more[service.upper()] = str(port := _free_port())
+                more[service.upper()] = str(port := free_port())
                 server = _server(service, "floor", ("-m", "bench.peers.services"))
                 own = {**environment, "PORT": str(port), "SERVICE": service}
                 stack.enter_context(process(server, own))
-                _until_answered(port, "/by/1")
-        port = _free_port()
+                until_answered(port, "/by/1")
+        port = free_port()
         stack.enter_context(process(contender, {**environment, **more, "PORT": str(port)}))
-        _until_answered(port, _page(contender, 0))
+        until_answered(port, _page(contender, 0))
         yield port
 
 
@@ -127,25 +133,31 @@ def _row(contender: Contender, key: int) -> str:
 
 def _check(port: int, path: str, services: ThreeServices, key: int) -> None:
     """That a page has the right rows. Raises BenchmarkFailed."""
-    with urlopen(f"http://127.0.0.1:{port}{path}", timeout=30) as answer:
+    with urlopen(_asking(port, path), timeout=30) as answer:
         found = json.load(answer)
     expected = [row for row in services.joined() if key < row["id"] <= key + 50]
     if [dict(row) for row in found] != [dict(row) for row in expected]:
         raise BenchmarkFailed(f"{path}: {found[:1]} is not {expected[:1]}.")
 
 
-def _free_port() -> int:
+def _asking(port: int, path: str) -> Request:
+    return Request(f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {TOKEN}"})
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         port: int = bound.getsockname()[1]
         return port
 
 
-def _until_answered(port: int, path: str) -> None:
+def until_answered(port: int, path: str) -> None:
+    """Wait until a server answers. Raises BenchmarkFailed."""
     deadline = time.monotonic() + 30
     while True:
         try:
-            with urlopen(f"http://127.0.0.1:{port}{path}", timeout=10):
+            with urlopen(_asking(port, path), timeout=10):
                 return
         except (URLError, ConnectionError) as error:
             if time.monotonic() > deadline:

@@ -50,8 +50,10 @@ def plan(as_json: Json = False) -> None:
 
     mesh = find_surroundings()
     found = estimate(mesh.database_url, Catalog.load(mesh.settings.catalog), mesh.reachable_driver())
+    for warning in found.warnings:
+        typer.echo(f"warning: {warning}", err=True)
     if as_json:
-        print_json([asdict(cost) for cost in found])
+        print_json([asdict(cost) for cost in found.costs])
     else:
         titles = ["kind", "name", "change", "what differs", "reads", "events", "rows", "seconds"]
         print_table(
@@ -67,10 +69,10 @@ def plan(as_json: Json = False) -> None:
                     cost.rows,
                     None if cost.seconds is None else f"{cost.seconds:.1f}",
                 ]
-                for cost in found
+                for cost in found.costs
             ],
         )
-    if any(cost.change not in ("unchanged", "unused") for cost in found):
+    if any(cost.change not in ("unchanged", "unused") for cost in found.costs):
         raise typer.Exit(1)
 
 
@@ -112,15 +114,11 @@ def _deploy(
     from mesh_core.cli.surroundings import find_surroundings
     from mesh_core.engine.deploy import Topics, Wishes
     from mesh_core.engine.deploy import deploy as make_so
-    from mesh_core.errors import UsageError
     from mesh_core.model import Catalog
 
     mesh = find_surroundings()
     settings = mesh.settings
     catalog = Catalog.load(settings.catalog)
-    if unknown := [name for name in names if name not in catalog.entities and name not in catalog.views]:
-        known = ", ".join([*catalog.views, *catalog.entities])
-        raise UsageError(f"The catalog declares no {unknown[0]!r}.", remedy=f"It declares: {known}.")
     show = _progress()
     try:
         report = make_so(

@@ -17,10 +17,13 @@ COMMANDS = (
     "deploy",
     "projector",
     "serve",
+    "relay",
+    "token",
     "status",
     "check",
     "events",
     "workflow",
+    "client",
     "dead_letters",
     "scaffold",
     "bench",
@@ -51,7 +54,7 @@ def main() -> None:
     except MeshError as error:
         _say(error)
     except Exception as error:
-        from mesh_core.cli.failures import as_mesh_error
+        from mesh_core.read.failures import as_mesh_error
 
         known = as_mesh_error(error)
         if known is None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 from typing import TYPE_CHECKING
 
 import typer
+
+from mesh_core.cli.signals import on_signals
 
 if TYPE_CHECKING:
     from mesh_core.cli.surroundings import Surroundings
@@ -38,7 +39,12 @@ def projector() -> None:
     configure_logging(mesh.settings)
     running = Projector(mesh.settings, mesh.database_url, mesh.driver)
     stopping = threading.Event()
-    _on_signals(running, stopping)
+
+    def stop() -> None:
+        stopping.set()
+        running.stop()
+
+    on_signals(stop)
     server = _serve(mesh, running)
     try:
         with rarely_collected():
@@ -53,20 +59,6 @@ def projector() -> None:
         if server is not None:
             server.close()
     get_logger(__name__).info("stopped")
-
-
-def _on_signals(running: Projector, stopping: threading.Event) -> None:
-    def stop() -> None:
-        stopping.set()
-        running.stop()
-
-    def handle(number: int, frame: object) -> None:
-        signal.signal(number, signal.SIG_DFL)  # a second signal ends it at once
-        # Not here: the interrupted thread may hold the very lock that setting an event takes.
-        threading.Thread(target=stop, daemon=True).start()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
 
 
 def _serve(mesh: Surroundings, running: Projector) -> MetricsServer | None:

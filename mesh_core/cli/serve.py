@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib
 import signal
 import socket
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from mesh_core.errors import MeshError, UsageError
 
+if TYPE_CHECKING:
+    from mesh_core.settings import Settings
+
+ADMIN = "admin"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 GRACE_SECONDS = 5
 
@@ -28,34 +32,59 @@ def register(app: typer.Typer) -> None:
 
 def api(
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on: loopback only.")] = None,
+    host: Annotated[
+        str | None, typer.Option(help="Address to listen on; beyond loopback only where tokens are verified.")
+    ] = None,
 ) -> None:
     """Serve the API until SIGTERM or Ctrl-C; requests under way are answered first.
 
     Example: mesh api --port 8000
     """
     from mesh_core.settings import load_settings
-    from mesh_core.telemetry import configure_logging
+    from mesh_core.telemetry import configure_logging, get_logger
+    from mesh_core.tokens import key_of
 
     settings = load_settings()
     configure_logging(settings)
-    bound = bind(settings.api_host if host is None else host, settings.api_port if port is None else port)
+    host = settings.api_host if host is None else host
+    check_reach(settings, host)
+    bound = bind(host, settings.api_port if port is None else port)
     server = server_of(importlib.import_module("api.app").create_app(settings))
-    typer.echo(f"Serving http://{_address(bound)} (documentation at /docs)", err=True)
+
+    def stop(*_: object) -> None:
+        """Also takes the signal that uvicorn raises again once it has stopped, so that the exit status is 0."""
+        server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, _already_stopped)
+        signal.signal(number, stop)
+    typer.echo(f"Serving http://{_address(bound)} (documentation at /docs)", err=True)
+    if settings.auth_jwks_url is None and key_of(settings) is None:
+        get_logger(__name__).warning(
+            "no token can be verified: MESH_AUTH_KEY and MESH_AUTH_JWKS_URL are unset"
+        )
     server.run(sockets=[bound])
     if not server.started:
         raise typer.Exit(1)
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises UsageError unless `host` is loopback, PortTaken."""
-    if host not in LOOPBACK:
+def check_reach(settings: Settings, host: str) -> None:
+    """Whether the API may listen there. Raises UsageError where strangers could reach what is not for them."""
+    if host in LOOPBACK:
+        return
+    if settings.auth_anonymous_role == ADMIN:
         raise UsageError(
-            f"The API has no access rules yet, so it does not listen on {host}.",
-            remedy=f"Use one of {', '.join(LOOPBACK)}; put a proxy that checks who asks in front of it.",
+            f"Whoever sends no token may do everything here, so the API does not listen on {host}.",
+            remedy=f"Set MESH_AUTH_ANONYMOUS_ROLE to a role with less, or listen on one of {', '.join(LOOPBACK)}.",
         )
+    if settings.auth_key is None and settings.auth_jwks_url is None:
+        raise UsageError(
+            f"No token can be verified, so the API does not listen on {host}.",
+            remedy=f"Set MESH_AUTH_JWKS_URL or MESH_AUTH_KEY, or listen on one of {', '.join(LOOPBACK)}.",
+        )
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PortTaken."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -90,10 +119,6 @@ def server_of(application: Any) -> Any:
             timeout_graceful_shutdown=GRACE_SECONDS,
         )
     )
-
-
-def _already_stopped(number: int, _: object) -> None:
-    """Takes the signal that uvicorn raises again once it has stopped, so that the exit status is 0."""
 
 
 def _address(bound: socket.socket) -> str:

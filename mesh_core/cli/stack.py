@@ -27,8 +27,11 @@ def up(as_json: Json = False) -> None:
     """
     from mesh_core import stack
     from mesh_core.settings import load_settings
+    from mesh_core.tokens import make_local_key
 
-    stack.start(load_settings().stack_path)
+    path = load_settings().stack_path
+    stack.start(path)
+    make_local_key(path)
     _show(as_json)
 
 

@@ -99,6 +99,7 @@ def describe(found: MeshStatus, lags: Mapping[TopicPartition, Lag]) -> dict[str,
         "held": [asdict(row) for row in found.held],
         "deploy": None if found.deploy is None else asdict(found.deploy),
         "builds": [asdict(row) for row in found.builds],
+        "grants": list(found.grants),
     }
 
 
@@ -157,6 +158,8 @@ def _show(facts: Mapping[str, Any], each_partition: bool) -> None:
             for row in facts["builds"]
         ]
         _section(rounded, ["kind", "name", "number", "state", "done", "total", *columns, "lag_events"])
+    for without_effect in facts["grants"]:
+        typer.echo(without_effect)
 
 
 def _section(rows: Collection[Mapping[str, Any]], columns: list[str]) -> None:

@@ -64,8 +64,9 @@ async def _read(mesh: Surroundings, workflow_id: str, limit: int) -> dict[str, A
 
     timeout = mesh.settings.statement_timeout_seconds
     async with read.Database(mesh.database_url, pool_size=1, statement_timeout_seconds=timeout) as database:
-        answer = await read.workflow(database, workflow_id)
+        reader = database.as_itself
+        answer = await read.workflow(reader, workflow_id)
         paging = read.Paging(limit, limit, b"")
-        page = await read.timeline(database, {"workflow": workflow_id}, paging)
+        page = await read.timeline(reader, {"workflow": workflow_id}, paging)
         document: dict[str, Any] = json.loads(answer.body)
         return document | {"timeline": json.loads(page.body), "position": json.loads(answer.position)}

@@ -16,6 +16,7 @@ Reason = Literal[
     "surrogate",
     "nul_character",
     "not_a_cloudevent",
+    "unknown_type",
     "unknown_version",
     "missing_field",
     "wrong_type",

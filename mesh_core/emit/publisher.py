@@ -7,30 +7,23 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import threading
 from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from time import perf_counter
 from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
+from mesh_core.emit.envelope import envelope_of, record_of
 from mesh_core.errors import MeshError
-from mesh_core.log import Delivered, Driver, EnvelopeError, Position, Producer, TopicPartition
-from mesh_core.log.cloudevents import STRUCTURED_HEADERS, checked, encode_checked, event_time
+from mesh_core.log import Delivered, Driver, Position, Producer, TopicPartition
+from mesh_core.log.cloudevents import STRUCTURED_HEADERS
 from mesh_core.model import Event
-from mesh_core.model.event import topic_of
-from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7
 from mesh_core.telemetry import metrics
-
-_SERVICE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
-_trace_context = TraceContextTextMapPropagator()
 
 
 class Publisher:
@@ -71,35 +64,25 @@ class Publisher:
 
         `key` is the entity's key as text, needed unless the event class has `key_fields`. `time` is when it
         happened (default now), `correlation_id` what it belongs to (default its own id), `causation_id` the
-        id of the event that led to it, `sequence` rises per key. The current trace goes along.
+        id of the event that led to it, `sequence` rises per key. The current trace goes along; and so do the ids
+        that `mesh_core.emit.bound` bound, where none are given here.
         Raises EnvelopeError or MessageTooLarge; the future fails with DeliveryTimeout, DeliveryFailed or
         TopicMissing.
         """
-        if key is None:
-            if not event.key_fields:
-                raise EnvelopeError(
-                    f"{type(event).__name__} needs a key.",
-                    remedy="Give key=…, or declare key_fields in the class.",
-                )
-            key = key_text([getattr(event, name) for name in event.key_fields])
-        identifier = str(id or uuid7())
-        envelope: dict[str, Any] = {
-            "specversion": "1.0",
-            "id": identifier,
-            "source": self._source,
-            "type": event.type,
-            "subject": key,
-            "time": time or datetime.now(UTC),
-            "datacontenttype": "application/json",
-            "workflowid": workflow_id,
-            "correlationid": correlation_id or identifier,
-            "causationid": causation_id,
-            "tenantid": tenant_id,
-            "sequence": sequence,
-        }
-        _trace_context.inject(envelope)
-        envelope["data"] = event.model_dump(by_alias=True)
-        return self.publish_envelope(envelope)
+        return self.publish_envelope(
+            envelope_of(
+                event,
+                source=self._source,
+                key=key,
+                workflow_id=workflow_id,
+                correlation_id=correlation_id,
+                causation_id=causation_id,
+                tenant_id=tenant_id,
+                time=time,
+                sequence=sequence,
+                id=id,
+            )
+        )
 
     def publish_envelope(self, envelope: Mapping[str, Any]) -> Future[Delivered]:
         """Send a CloudEvent that is ready, as a mapping of its attributes and `data`.
@@ -107,22 +90,15 @@ class Publisher:
         It names specversion, id, source, type and subject; `time` is now if there is none. Raises and fails
         as `publish` does.
         """
-        event = checked(envelope)
-        service = event["type"].split(".", 1)[0]
-        if not _SERVICE.fullmatch(service):
-            raise EnvelopeError(f"The type {event['type']!r} does not begin with the name of a service.")
-        key = _utf8(event["subject"])
-        if len(key) > MAX_KEY_BYTES:
-            raise EnvelopeError(f"The subject has {len(key)} bytes; a key has at most {MAX_KEY_BYTES}.")
-        topic, started = topic_of(service), perf_counter()
+        record, started = record_of(envelope), perf_counter()
         future = self._producer.send(
-            topic,
-            key,
-            encode_checked(event),
-            timestamp_ms=int(event_time(event).timestamp() * 1000),
+            record.topic,
+            record.key,
+            record.value,
+            timestamp_ms=record.timestamp_ms,
             headers=STRUCTURED_HEADERS,
         )
-        future.add_done_callback(partial(_measure, topic, started))
+        future.add_done_callback(partial(_measure, record.topic, started))
         with self._lock:
             self._sent.append(future)
             while self._sent and self._sent[0].done():
@@ -175,10 +151,3 @@ def _measure(topic: str, started: float, future: Future[Delivered]) -> None:
         metrics.PRODUCE_SECONDS.labels(topic).observe(perf_counter() - started)
     else:
         metrics.PRODUCE_ERRORS.labels(topic, type(failure).__name__).inc()
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise EnvelopeError("The subject has a lone surrogate, which is not text.") from error

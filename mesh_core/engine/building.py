@@ -24,7 +24,7 @@ from mesh_core.engine.bulk import fill, finish
 from mesh_core.engine.collecting import rarely_collected
 from mesh_core.engine.errors import DeployRefused, EngineError
 from mesh_core.engine.reading import Reader, is_behind
-from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.transaction import Applier
 from mesh_core.log.interface import Driver
 from mesh_core.log.position import TopicPartition
@@ -36,6 +36,7 @@ from mesh_core.store.checkpoints import Advance, Counts
 from mesh_core.store.connections import connect, transaction
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.errors import ForeignPartition
+from mesh_core.store.faults import fault_of
 from mesh_core.store.heaps import Heap
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
@@ -51,7 +52,7 @@ def make_ready() -> None:
     """Begin to import what further processes of a build need, beside what is done until history is read.
 
     They are forked from a process that has imported it and does nothing else: Kafka clients do not survive a fork, and
-    where each imported by itself, a small build was half done before the second one began.
+    importing takes as long as reading a hundred thousand records.
     """
     _CONTEXT.set_forkserver_preload([__name__])
     forkserver.ensure_running()

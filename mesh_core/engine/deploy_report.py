@@ -45,6 +45,12 @@ class DeployReport:
         """Whether anything serves that did not before."""
         return any(step.change not in ("unchanged", "unused") for step in self.steps)
 
+    def add(self, later: DeployReport) -> None:
+        """Add what a deploy right after this one did."""
+        self.steps += [step for step in later.steps if step.change not in ("unchanged", "unused")]
+        self.proofs += later.proofs
+        self.warnings += later.warnings
+
 
 @dataclass(frozen=True)
 class Topics:

@@ -26,8 +26,8 @@ from mesh_core.engine.planning import DeployPlan, Kind, Planned
 from mesh_core.engine.proving import prove
 from mesh_core.engine.pruning import prunable, prune
 from mesh_core.engine.swapping import Swap, barrier
-from mesh_core.model.view import ViewModel
-from mesh_core.store import checkpoints, tables, versions
+from mesh_core.model.view_model import ViewModel
+from mesh_core.store import checkpoints, grants, tables, versions
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
@@ -66,6 +66,7 @@ class Deployment:
             self._forget(forgotten)
         else:
             self._feed()
+            self._present()
         live = versions.version_rows(self.connection, "live")
         relations = {(row.kind, row.name): row.relation for row in live}
         for step in self.plan.steps:
@@ -141,6 +142,7 @@ class Deployment:
                 declaration=model.to_json(),
                 reads={entity: entities[entity].id for entity in sorted(model.entities)},
                 topics=sorted({topic for entity in model.entities for topic in entities[entity].topics}),
+                presentation=model.presentation,
             )
             tables.create_view_table(self.connection, model, row.relation)
             self.given.record.build(row, None)
@@ -195,6 +197,8 @@ class Deployment:
             swap.run()
             versions.set_state(self.connection, forgotten, "kept")  # no rollback must meet two of one name
             self._feed_rows()
+            versions.present(self.connection, self.plan.presentations)
+            grants.declare(self.connection, self.plan.grants)
             versions.raise_generation(self.connection)
 
         barrier(self.connection, steps)
@@ -208,6 +212,13 @@ class Deployment:
             self.report.warnings.append(
                 "Versions before the previous ones are in use; mesh prune drops them."
             )
+
+    def _present(self) -> None:
+        """Say what the catalog says of views, and grants, where nothing else changes: readers look again."""
+        with self.connection.transaction():
+            said = versions.present(self.connection, self.plan.presentations)
+            if grants.declare(self.connection, self.plan.grants) or said:
+                versions.raise_generation(self.connection)
 
     # ---- entries of workflows
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from mesh_core.engine.planning import Change, Kind, Planned, plan
-from mesh_core.log.interface import Driver
+from mesh_core.engine.settling import settle
+from mesh_core.log.interface import Admin, Driver
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
-from mesh_core.store import deploys, versions
+from mesh_core.store import deploys, grants, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.deploys import Pace
+from mesh_core.store.registrations import registered_catalog
 from mesh_core.store.tables import ENTRY, physical
 
 
@@ -33,15 +36,28 @@ class Cost:
     seconds: float | None = None
 
 
-def estimate(database_url: str, catalog: Catalog, driver: Driver) -> list[Cost]:
-    """The plan of a deploy with its costs. Reads Kafka's offsets, no record. Raises LogUnavailable."""
-    with connect(database_url, "mesh plan") as connection:
+@dataclass(frozen=True)
+class Estimate:
+    """A plan with its costs, and what is to be said of it."""
+
+    costs: Sequence[Cost]
+    warnings: Sequence[str]
+
+
+def estimate(database_url: str, catalog: Catalog, driver: Driver) -> Estimate:
+    """The plan of a deploy of the catalog, and of what is registered besides, with its costs.
+
+    Reads Kafka's offsets, no record. Raises LogUnavailable, and DeclarationError where a registered view does not fit.
+    """
+    with connect(database_url, "mesh plan") as connection, closing(driver.admin()) as admin:
+        warnings = settle(connection, admin, driver)
+        catalog = registered_catalog(connection, catalog)
         rows = versions.version_rows(connection)
         paces = deploys.paces(connection)
         topics = sorted({*catalog.topics, MESH_TOPIC, *(topic for row in rows for topic in row.topics)})
-        counts = _counts(driver, topics)
+        counts = _counts(admin, driver, topics)
         costs = []
-        for step in plan(catalog, rows).steps:
+        for step in plan(catalog, rows, granted=grants.declared(connection)).steps:
             if not step.built:
                 costs.append(Cost(step.kind, step.name, step.change, step.details))
             elif step.kind == "entity":
@@ -52,7 +68,8 @@ def estimate(database_url: str, catalog: Catalog, driver: Driver) -> list[Cost]:
                 model = catalog.views[step.name]
                 count = _rows(connection, rows, model.root)
                 costs.append(_cost(step, tuple(sorted(model.entities)), None, count, paces))
-        return costs
+        warnings += grants.central_problems(connection, catalog.entities, catalog.views)
+        return Estimate(costs, warnings)
 
 
 def _cost(
@@ -63,13 +80,9 @@ def _cost(
     return Cost(step.kind, step.name, step.change, step.details, reads, events, rows, seconds)
 
 
-def _counts(driver: Driver, topics: list[str]) -> dict[str, int]:
+def _counts(admin: Admin, driver: Driver, topics: list[str]) -> dict[str, int]:
     """Records of each topic that is there, aborted ones included."""
-    admin = driver.admin()
-    try:
-        facts = admin.describe(topics)
-    finally:
-        admin.close()
+    facts = admin.describe(topics)
     partitions = [TopicPartition(name, n) for name, fact in facts.items() for n in range(fact.partitions)]
     consumer = driver.consumer(None)
     try:

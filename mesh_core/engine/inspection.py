@@ -115,7 +115,8 @@ class Inspection:
         current = [
             at for at, offset in self._standing.readable().items() if offset >= ends.get(at, offset + 1)
         ]
-        checkpoints.confirm_current(self._session.connected(), current, time.monotonic() - self._asked)
+        if current:
+            checkpoints.confirm_current(self._session.connected(), current, time.monotonic() - self._asked)
         watch.measure_lag(self._session.connected(), positions, ends)
         self._consumer.commit_hint(Position(dict(positions)))
 

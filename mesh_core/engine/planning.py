@@ -8,11 +8,14 @@ from typing import Any, Literal
 
 from mesh_core.model.catalog import Catalog
 from mesh_core.model.entity import EntityModel
-from mesh_core.model.view import ViewModel
+from mesh_core.model.grants import GrantModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.versions import VersionRow
 
-Kind = Literal["entity", "view"]
-Change = Literal["new", "changed", "rebuilt", "revived", "unchanged", "unused"]
+Kind = Literal["entity", "view", "grants"]
+Change = Literal["new", "changed", "rebuilt", "revived", "annotated", "unchanged", "unused"]
+MAX_SAID = 20
+"""Differing grants that are said one by one."""
 Name = tuple[str, str]
 """Kind and name."""
 
@@ -22,7 +25,8 @@ class Planned:
     """What becomes of one entity or view.
 
     `new` and `changed` are built, `rebuilt` too though their declaration is the same; `revived` is a previous version
-    that was kept up, and only has to be swapped back. `details` say what differs, for people.
+    that was kept up, and only has to be swapped back; of what is `annotated` only the presentation differs, which needs
+    no build. `details` say what differs, for people.
     """
 
     kind: Kind
@@ -44,6 +48,10 @@ class DeployPlan:
     """What becomes of every entity and view, in the order of the catalog, entities first."""
 
     steps: Sequence[Planned]
+    presentations: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """What is said of each view, by name."""
+    grants: Collection[GrantModel] = ()
+    """What roles may see."""
     by_name: Mapping[Name, Planned] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,8 +76,16 @@ class DeployPlan:
         return any(step.built or step.change == "revived" for step in self.steps)
 
 
-def plan(catalog: Catalog, rows: Iterable[VersionRow], rebuild: Collection[str] = ()) -> DeployPlan:
-    """What makes the versions in `rows` match the catalog; `rebuild` names what is built anew all the same."""
+def plan(
+    catalog: Catalog,
+    rows: Iterable[VersionRow],
+    rebuild: Collection[str] = (),
+    granted: Collection[GrantModel] = (),
+) -> DeployPlan:
+    """What makes the versions in `rows`, and what is `granted`, match the catalog.
+
+    `rebuild` names what is built anew all the same.
+    """
     live: dict[Name, VersionRow] = {}
     previous: dict[Name, list[VersionRow]] = {}
     for row in rows:
@@ -94,7 +110,10 @@ def plan(catalog: Catalog, rows: Iterable[VersionRow], rebuild: Collection[str] 
     for (kind, name), row in live.items():
         if (kind, name) not in known:
             steps.append(Planned("entity" if kind == "entity" else "view", name, "unused", live=row))
-    return DeployPlan(steps)
+    if said := grant_differences(granted, catalog.grants):
+        steps.append(Planned("grants", "declared", "annotated", said))
+    presentations = {name: view.presentation for name, view in catalog.views.items()}
+    return DeployPlan(steps, presentations, catalog.grants)
 
 
 def _stays(step: Planned) -> int | None:
@@ -134,9 +153,11 @@ def _view(
 
     if live is None:
         return Planned("view", name, "new")
+    said = presentation_differences(live.presentation, model.presentation)
     if serves(live):
-        return Planned("view", name, "rebuilt" if anew else "unchanged", live=live)
-    details = view_differences(ViewModel.from_json(live.declaration), model)
+        change: Change = "rebuilt" if anew else "annotated" if said else "unchanged"
+        return Planned("view", name, change, said, live)
+    details = view_differences(ViewModel.from_json(live.declaration), model) + said
     replaced = sorted(entity for entity, id_ in wanted.items() if live.reads.get(entity) != id_)
     details += tuple(f"reads the new version of {entity}" for entity in replaced if entity in live.reads)
     revived = next((row for row in previous if serves(row)), None)
@@ -169,6 +190,31 @@ def view_differences(before: ViewModel, after: ViewModel) -> tuple[str, ...]:
     said += [f"index on {', '.join(index)} goes" for index in before.indexes if index not in after.indexes]
     if not said and old != new:
         said.append("how it is computed")
+    return tuple(said)
+
+
+def grant_differences(before: Collection[GrantModel], after: Collection[GrantModel]) -> tuple[str, ...]:
+    """Of which resources roles are granted something else than before, for people."""
+    old, new = set(before), set(after)
+    said = []
+    for role, resource in sorted({(made.role, made.resource) for made in old ^ new}):
+        was, comes = (
+            any((made.role, made.resource) == (role, resource) for made in grants) for grants in (old, new)
+        )
+        said.append(
+            f"{role} {'sees other parts of' if was and comes else 'loses' if was else 'gets'} {resource}"
+        )
+    return tuple(said) if len(said) <= MAX_SAID else (*said[:MAX_SAID], f"and {len(said) - MAX_SAID} more")
+
+
+def presentation_differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """What differs between two presentations of a view, for people."""
+    said = ["what is said of it"] if before.get("doc") != after.get("doc") else []
+    old, new = before.get("columns", {}), after.get("columns", {})
+    said += [f"what is said of {name}" for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if before.get("cache") != after.get("cache"):
+        level, was = (told.get("cache") or "no-cache" for told in (after, before))
+        said.append(f"cache level is {level}, was {was}")
     return tuple(said)
 
 

@@ -14,7 +14,6 @@ from mesh_core.engine.gathering import Gatherer
 from mesh_core.engine.halts import Halts
 from mesh_core.engine.inspection import Inspection
 from mesh_core.engine.intake import Batch, Intake
-from mesh_core.engine.resilience import fault_of
 from mesh_core.engine.session import Session
 from mesh_core.engine.standing import Standing, seek
 from mesh_core.engine.surveying import Surveyor
@@ -24,6 +23,7 @@ from mesh_core.log.position import Position
 from mesh_core.settings import Settings
 from mesh_core.store import checkpoints
 from mesh_core.store.errors import Fenced, ForeignPartition
+from mesh_core.store.faults import fault_of
 from mesh_core.telemetry import get_logger
 
 SHORT_SECONDS = 0.02

@@ -16,6 +16,7 @@ from mesh_core.errors import UsageError
 from mesh_core.model.catalog import Catalog
 from mesh_core.store import checkpoints, tables, versions
 from mesh_core.store.connections import connect
+from mesh_core.store.registrations import registered_catalog
 from mesh_core.store.schemas import DATA
 from mesh_core.store.versions import VersionRow
 from mesh_core.store.view_writes import LOCK_SPACE
@@ -48,11 +49,15 @@ def prune_all(
     """
     with connect(database_url, "mesh prune") as connection:
         alone(connection, progress)
+        catalog = registered_catalog(connection, catalog)
         rows = versions.version_rows(connection)
         unused = [row for row in rows if row.state == "live" and row.name in names]
         for name in names:
             if name in catalog.entities or name in catalog.views:
-                raise UsageError(f"{name} is declared in the catalog.", remedy="Take it from there first.")
+                raise UsageError(
+                    f"{name} is declared in the catalog.",
+                    remedy="Take it from there first, or where it is registered: DELETE /v1/admin/views/NAME.",
+                )
             if name not in {row.name for row in unused}:
                 raise UsageError(f"Nothing of the name {name} serves.", remedy="See mesh status.")
         going = prunable(rows, idle(rows) | {row.id for row in unused})

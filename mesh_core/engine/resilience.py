@@ -1,10 +1,9 @@
-"""What an error of Postgres means for a batch: bad data, a passing fault, or something to stop for."""
+"""Applying batches although Postgres may refuse some record of them."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import psycopg
 
@@ -17,29 +16,7 @@ from mesh_core.engine.transaction import Applied, Applier
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store.checkpoints import Counts
-
-DATA_CLASSES = ("22", "23", "54")
-PASSING_CLASSES = ("08", "40", "53", "55", "57")
-Fault = Literal["data", "passing", "fatal"]
-
-
-def fault_of(error: BaseException) -> Fault:
-    """What to do about an error: SQLSTATE classes 22, 23, 54 are bad data, 08, 40, 53, 55, 57 pass.
-
-    A DataError without SQLSTATE (NUL) and a lone surrogate, which the driver itself refuses, are bad data; an
-    OperationalError without one is a lost connection.
-    """
-    if isinstance(error, UnicodeEncodeError):
-        return "data"
-    if not isinstance(error, psycopg.Error):
-        return "fatal"
-    if error.sqlstate is None:
-        if isinstance(error, psycopg.DataError):
-            return "data"
-        return "passing" if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError) else "fatal"
-    if error.sqlstate[:2] in DATA_CLASSES:
-        return "data"
-    return "passing" if error.sqlstate[:2] in PASSING_CLASSES else "fatal"
+from mesh_core.store.faults import fault_of
 
 
 def apply_resiliently(applier: Applier, batches: Sequence[Batch], ahead: Folding | None = None) -> Applied:

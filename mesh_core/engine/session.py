@@ -13,12 +13,13 @@ from mesh_core.engine import watch
 from mesh_core.engine.backoff import Backoff
 from mesh_core.engine.folding import Folding
 from mesh_core.engine.intake import Batch
-from mesh_core.engine.resilience import apply_resiliently, fault_of
+from mesh_core.engine.resilience import apply_resiliently
 from mesh_core.engine.transaction import PIPELINED, Applied, Applier
 from mesh_core.log.position import TopicPartition
 from mesh_core.store import versions
 from mesh_core.store.connections import connect
 from mesh_core.store.errors import NotDeployed
+from mesh_core.store.faults import fault_of
 from mesh_core.telemetry import get_logger, metrics, process_span
 
 LOCK_TIMEOUT_MS = 20_000

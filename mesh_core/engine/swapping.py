@@ -22,6 +22,7 @@ from mesh_core.store.versions import VersionRow
 LOCK_TIMEOUT_MS = 2000
 ATTEMPTS = 5
 PAUSE_SECONDS = 0.5
+CLOSING_SECONDS = 1.0
 
 
 def barrier(connection: psycopg.Connection[Any], steps: Callable[[], None]) -> None:
@@ -56,13 +57,18 @@ def alone(connection: psycopg.Connection[Any], progress: Callable[[str], None] |
     """Wait until nobody else changes versions, then keep them from it until the connection is closed.
 
     Asked again and again: who waits in one statement has a snapshot, and whoever builds an index waits for those.
-    Without `progress` nobody is waited for: raises DeployRefused that names who is at it.
+    Without `progress` nobody is waited for, but for a moment: a connection that was closed keeps the lock until Postgres
+    has noticed. Raises DeployRefused that names who is at it.
     """
-    said = False
+    said, waited = False, 0.0
     while True:
         row = connection.execute("SELECT pg_try_advisory_lock(%s)", (LOCK,)).fetchone()
         if row and row[0]:
             return
+        if progress is None and waited < CLOSING_SECONDS:
+            time.sleep(0.05)
+            waited += 0.05
+            continue
         if progress is None:
             raise DeployRefused(
                 f"Versions are being changed by {_deployer(connection)}.",

@@ -26,7 +26,9 @@ from mesh_core.log.interface import (
     Delivered,
     Driver,
     Headers,
+    Outgoing,
     Producer,
+    SentTogether,
     TopicFacts,
 )
 from mesh_core.log.position import Position, TopicPartition
@@ -48,9 +50,11 @@ __all__ = [
     "LogUnavailable",
     "MessageTooLarge",
     "OffsetOutOfRange",
+    "Outgoing",
     "Position",
     "PositionError",
     "Producer",
+    "SentTogether",
     "TopicFacts",
     "TopicMissing",
     "TopicPartition",

@@ -10,12 +10,15 @@ from annotated_types import Ge, Lt, MaxLen
 
 from mesh_core.model.entity import Col, Entity, Key
 from mesh_core.model.event import Event
-from mesh_core.model.folds import event_source, event_time, min_, upsert
+from mesh_core.model.folds import delete, event_source, event_time, min_, upsert
 
 MESH_SERVICE = "mesh"
 MESH_TOPIC = "mesh.events"
 ShortName = Annotated[str, MaxLen(40)]
 """Bounded, as all that becomes part of a key must be for Postgres to index it."""
+
+
+RoleName = Annotated[str, MaxLen(64)]
 
 
 class WorkflowCreated(Event, type="mesh.workflow.created.v1"):
@@ -53,6 +56,60 @@ class DeadLetterDecided(Event, type="mesh.dead_letter.decided.v1"):
     value: str | None = None
 
 
+class ViewRegistered(Event, type="mesh.view.registered.v1"):
+    """A view was registered as data, or changed: its declaration as `ViewModel.to_document` gives it."""
+
+    key_fields = ("name",)
+    name: ShortName
+    declaration: dict[str, Any]
+    registered_by: str
+
+
+class ViewRemoved(Event, type="mesh.view.removed.v1"):
+    """A view that was registered as data is declared no more."""
+
+    key_fields = ("name",)
+    name: ShortName
+    removed_by: str
+
+
+class RoleDefined(Event, type="mesh.role.defined.v1"):
+    """What is said of a role centrally; while it is `suspended` nobody has it."""
+
+    key_fields = ("role",)
+    role: RoleName
+    doc: str
+    suspended: bool
+    changed_by: str
+
+
+class RoleForgotten(Event, type="mesh.role.forgotten.v1"):
+    """Nothing is said of the role centrally any more."""
+
+    key_fields = ("role",)
+    role: RoleName
+    changed_by: str
+
+
+class GrantMade(Event, type="mesh.grant.made.v1"):
+    """What a role may see of a resource is said centrally, in place of what is declared; no rules: nothing."""
+
+    key_fields = ("role", "resource")
+    role: RoleName
+    resource: Annotated[str, MaxLen(100)]
+    rules: list[dict[str, Any]]
+    changed_by: str
+
+
+class GrantRevoked(Event, type="mesh.grant.revoked.v1"):
+    """What is declared holds again, if anything is."""
+
+    key_fields = ("role", "resource")
+    role: RoleName
+    resource: Annotated[str, MaxLen(100)]
+    changed_by: str
+
+
 class Workflow(Entity, service="mesh"):
     """A UUID that ties together entries of several services."""
 
@@ -86,5 +143,52 @@ class WorkflowEntry(Entity, service="mesh", record_key_count=1):
     )
 
 
-BUILT_IN_EVENTS: tuple[type[Event], ...] = (WorkflowCreated, EntryRegistered, DeadLetterDecided)
-BUILT_IN_ENTITIES: tuple[type[Entity], ...] = (Workflow, WorkflowEntry)
+class RegisteredView(Entity, service="mesh"):
+    """A view that is declared as data, beside those of the code."""
+
+    name: Key[str]
+    declaration: Col[dict[str, Any]]
+    registered_at: Col[datetime]
+    registered_by: Col[str]
+    folds = upsert(ViewRegistered, registered_at=event_time), delete(ViewRemoved)
+
+
+class Role(Entity, service="mesh"):
+    """What is said of a role centrally."""
+
+    role: Key[str]
+    doc: Col[str]
+    suspended: Col[bool]
+    changed_at: Col[datetime]
+    changed_by: Col[str]
+    folds = upsert(RoleDefined, changed_at=event_time), delete(RoleForgotten)
+
+
+class RoleGrant(Entity, service="mesh"):
+    """What is said centrally of what a role may see of a resource: rules as a grant's plain data has them."""
+
+    role: Key[str]
+    resource: Key[str]
+    rules: Col[list[dict[str, Any]]]
+    changed_at: Col[datetime]
+    changed_by: Col[str]
+    folds = upsert(GrantMade, changed_at=event_time), delete(GrantRevoked)
+
+
+BUILT_IN_EVENTS: tuple[type[Event], ...] = (
+    WorkflowCreated,
+    EntryRegistered,
+    DeadLetterDecided,
+    ViewRegistered,
+    ViewRemoved,
+    RoleDefined,
+    RoleForgotten,
+    GrantMade,
+    GrantRevoked,
+)
+BUILT_IN_ENTITIES: tuple[type[Entity], ...] = (Workflow, WorkflowEntry, RegisteredView, Role, RoleGrant)
+REGISTERED = RegisteredView.model.name
+ROLE = Role.model.name
+ROLE_GRANT = RoleGrant.model.name
+ACCESS = (ROLE, ROLE_GRANT)
+"""What readers keep in memory, and look at again after every change."""

@@ -8,8 +8,9 @@ import json
 import pkgutil
 import sys
 import traceback
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,7 +19,13 @@ from mesh_core.model.builtin import BUILT_IN_ENTITIES, BUILT_IN_EVENTS
 from mesh_core.model.entity import Entity, EntityModel
 from mesh_core.model.errors import DeclarationError
 from mesh_core.model.event import Contract, Event
-from mesh_core.model.view import CustomView, View, ViewModel
+from mesh_core.model.grants import Grant, GrantModel, check_grant, sorted_grants
+from mesh_core.model.view import CustomView, View
+from mesh_core.model.view_data import view_from_data
+from mesh_core.model.view_model import ViewModel
+
+MAX_DECLARATION = 500_000
+"""Bytes of a registered declaration; the event that carries it has at most 1 MiB."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,8 @@ class Catalog:
     contracts: Mapping[str, Contract] = field(default_factory=dict)
     entities: Mapping[str, EntityModel] = field(default_factory=dict)
     views: Mapping[str, ViewModel] = field(default_factory=dict)
+    grants: tuple[GrantModel, ...] = ()
+    """What roles may see, in no order that matters."""
 
     @classmethod
     def of(
@@ -35,6 +44,7 @@ class Catalog:
         events: Iterable[type[Event]] = (),
         entities: Iterable[type[Entity]] = (),
         views: Iterable[View[Any] | CustomView[Any]] = (),
+        grants: Iterable[Grant] = (),
     ) -> Catalog:
         """The catalog of these declarations. Raises DeclarationError on what contradicts each other."""
         contracts: dict[str, Contract] = {}
@@ -46,19 +56,59 @@ class Catalog:
             _add("entity", models, entity.model.name, entity.model)
             for fold in entity.model.folds:
                 _add("event", contracts, fold.contract.type, fold.contract)
-        tables = {model.table: model.name for model in models.values()}
         for view in views:
-            name = view.model.name
-            _add("view", view_models, name, view.model)
-            if name in tables:
+            _add("view", view_models, view.model.name, view.model)
+            _check_place(view.model, models)
+        made = sorted_grants([each.model for each in grants])
+        for grant in made:
+            check_grant(grant, models, view_models)
+        return cls(contracts, models, view_models, made)
+
+    def registrable(self, name: str, data: Any) -> ViewModel:
+        """The view that `data` declares, which can be registered under `name` beside what the code declares.
+
+        Raises DeclarationError.
+        """
+        if name in self.views:
+            raise DeclarationError(
+                f"View {name} is declared in the code.", remedy="Change it there, or register another name."
+            )
+        model = self.view_of(data)
+        _check_name(name, model)
+        if (length := len(json.dumps(model.to_document()))) > MAX_DECLARATION:
+            raise DeclarationError(
+                f"{name}: with all that is derived the declaration has {length:,} bytes; at most {MAX_DECLARATION:,}.",
+                remedy="Make two views of it.",
+            )
+        return model
+
+    def view_of(self, data: Any) -> ViewModel:
+        """The view that `data` declares over these entities, all checked. Raises DeclarationError.
+
+        `to_document` of a view is such data; `mesh_core.model.view_data` says what can be left out.
+        """
+        model = view_from_data(data, self.entities)
+        _check_place(model, self.entities)
+        return model
+
+    def with_registered(self, declarations: Mapping[str, Any]) -> Catalog:
+        """With the views that are registered as data, by name. Raises DeclarationError naming the one that cannot work.
+
+        What a registration says of types is derived anew, as it is of a declaration in code.
+        """
+        views = dict(self.views)
+        for name, data in declarations.items():
+            try:
+                model = view_from_data(data, self.entities, types_as_told=False)
+                _check_name(name, model)
+                _check_place(model, self.entities)
+                _add("view", views, name, model, lambda view: [view.to_json(), view.presentation])
+            except DeclarationError as error:
                 raise DeclarationError(
-                    f"View {name} has the name of the entity {tables[name]}.", remedy="Rename the view."
-                )
-            if missing := view.model.entities - set(models):
-                raise DeclarationError(
-                    f"View {name} reads {', '.join(sorted(missing))}, which the catalog does not have."
-                )
-        return cls(contracts, models, view_models)
+                    f"The registered view {name} does not fit what the code declares: {error.args[0]}",
+                    remedy=f"{error.remedy} PUT or DELETE /v1/admin/views/{name} corrects or removes it.".strip(),
+                ) from error
+        return replace(self, views=views)
 
     @classmethod
     def load(cls, modules: str) -> Catalog:
@@ -69,19 +119,28 @@ class Catalog:
         events: dict[type[Event], None] = {}
         entities: dict[type[Entity], None] = {}
         views: dict[View[Any] | CustomView[Any], None] = {}
+        grants: dict[Grant, None] = {}
         for name in filter(None, (part.strip() for part in modules.split(","))):
             for module in _modules(name):
                 declared: list[Any] = list(vars(module).values())
-                for value in declared:
+                for value in (
+                    *declared,
+                    *chain(*(each for each in declared if isinstance(each, list | tuple))),
+                ):
                     if isinstance(value, type) and issubclass(value, Event) and hasattr(value, "type"):
                         events[value] = None
                     elif isinstance(value, type) and issubclass(value, Entity) and value is not Entity:
                         entities[value] = None
                     elif isinstance(value, View | CustomView):
                         views[value] = None
+                    elif isinstance(value, Grant):
+                        grants[value] = None
         built_in: set[Any] = {*BUILT_IN_EVENTS, *BUILT_IN_ENTITIES}
         return cls.of(
-            [e for e in events if e not in built_in], [e for e in entities if e not in built_in], views
+            [e for e in events if e not in built_in],
+            [e for e in entities if e not in built_in],
+            views,
+            grants,
         )
 
     @property
@@ -102,9 +161,33 @@ def digest(data: Any) -> str:
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def _add(what: str, found: dict[str, Any], name: str, model: Any) -> None:
+def _check_name(name: str, view: ViewModel) -> None:
+    if view.name != name:
+        raise DeclarationError(f"The declaration is of {view.name}, not of {name}.")
+
+
+def _check_place(view: ViewModel, entities: Mapping[str, EntityModel]) -> None:
+    """Whether a view can stand beside these entities. Raises DeclarationError."""
+    for entity in entities.values():
+        if entity.table == view.name:
+            raise DeclarationError(
+                f"View {view.name} has the name of the entity {entity.name}.", remedy="Rename the view."
+            )
+    if missing := view.entities - set(entities):
+        raise DeclarationError(
+            f"View {view.name} reads {', '.join(sorted(missing))}, which the catalog does not have."
+        )
+
+
+def _add(
+    what: str,
+    found: dict[str, Any],
+    name: str,
+    model: Any,
+    content: Callable[[Any], Any] = lambda model: model,
+) -> None:
     known = found.setdefault(name, model)
-    if known is not model and known != model:
+    if known is not model and content(known) != content(model):
         raise DeclarationError(
             f"The {what} {name} is declared twice, differently.", remedy="Keep one of them."
         )

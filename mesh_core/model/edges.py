@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypeVar, overload
 
-from mesh_core.model.entity import Entity
+from mesh_core.model.entity import Entity, EntityModel
 from mesh_core.model.errors import DeclarationError
 from mesh_core.model.expressions import ColumnRef, Condition, Expr, KeyRef
 from mesh_core.model.paths import Edge, Path
@@ -20,6 +20,7 @@ K2 = TypeVar("K2")
 T = TypeVar("T")
 
 MAX_LIST = 1000
+Columns = tuple[ColumnRef[Any, Any], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,16 +119,14 @@ def one(
 def one(source: Any, target: Any, /) -> One[Any, Any]:
     """The row of the target whose whole key equals the source column(s). Raises DeclarationError."""
     sources, targets = _columns("one", source), _columns("one", target)
-    _check("one", sources, targets, whole_key=targets)
-    first = sources[0]
-    edge = Edge(
-        "one",
-        first.entity,
-        tuple(column.column for column in sources),
-        targets[0].entity,
-        tuple(column.column for column in targets),
-    )
-    return One((*first.path, edge))
+    edge = edge_to_one(sources, targets, Entity.models[targets[0].entity])
+    return One((*sources[0].path, edge))
+
+
+def edge_to_one(sources: Columns, targets: Columns, target: EntityModel) -> Edge:
+    """The edge by which columns lead to the row of `target` that has them for its key. Raises DeclarationError."""
+    _check("one", sources, targets, target)
+    return Edge("one", sources[0].entity, _names(sources), target.name, _names(targets))
 
 
 @overload
@@ -139,26 +138,28 @@ def many(
 def many(child: Any, parent: Any, /) -> Many[Any, Any]:
     """The rows of the child whose column(s) hold the parent's whole key. Raises DeclarationError."""
     children, parents = _columns("many", child), _columns("many", parent)
-    _check("many", children, parents, whole_key=parents)
+    return Many((edge_to_many(children, parents, Entity.models[parents[0].entity]),))
+
+
+def edge_to_many(children: Columns, parents: Columns, parent: EntityModel) -> Edge:
+    """The edge by which the key of `parent` leads to the rows whose columns hold it. Raises DeclarationError."""
+    _check("many", children, parents, parent)
     if any(column.path for column in children):
         raise DeclarationError(
             f"many({children!r}, …): the child's column is reached over an edge.",
             remedy="Compose edges instead: first[second].",
         )
-    edge = Edge(
-        "many",
-        parents[0].entity,
-        tuple(column.column for column in parents),
-        children[0].entity,
-        tuple(column.column for column in children),
-    )
-    return Many((edge,))
+    return Edge("many", parent.name, _names(parents), children[0].entity, _names(children))
 
 
 def by_workflow(source: type[R], target: type[C]) -> Many[R, C]:
     """The rows of `target` that share a workflow with a row of `source`, each once."""
-    for entity in (source, target):
-        model = entity.model
+    return Many((edge_by_workflow(source.model, target.model),))
+
+
+def edge_by_workflow(source: EntityModel, target: EntityModel) -> Edge:
+    """The edge from one to the other over the workflows that they share. Raises DeclarationError."""
+    for model in (source, target):
         if model.name != "mesh.workflow" and len(model.record_key) != len(model.key):
             raise DeclarationError(
                 f"by_workflow: rows of {model.name} are made by each, so workflows know them by "
@@ -167,10 +168,10 @@ def by_workflow(source: type[R], target: type[C]) -> Many[R, C]:
             )
         if any(model.column(name).type.kind == "date" for name in model.key):
             raise DeclarationError(f"by_workflow: {model.name} has a date in its key.")
-    return Many((Edge("workflow", source.model.name, (), target.model.name, ()),))
+    return Edge("workflow", source.name, (), target.name, ())
 
 
-def _columns(what: str, given: Any) -> tuple[ColumnRef[Any, Any], ...]:
+def _columns(what: str, given: Any) -> Columns:
     columns = given if isinstance(given, tuple) else (given,)
     for column in columns:
         if not isinstance(column, ColumnRef):
@@ -183,19 +184,17 @@ def _columns(what: str, given: Any) -> tuple[ColumnRef[Any, Any], ...]:
     return columns
 
 
-def _check(
-    what: str,
-    left: tuple[ColumnRef[Any, Any], ...],
-    right: tuple[ColumnRef[Any, Any], ...],
-    *,
-    whole_key: tuple[ColumnRef[Any, Any], ...],
-) -> None:
-    entity = Entity.models[whole_key[0].entity]
+def _names(columns: Columns) -> tuple[str, ...]:
+    return tuple(column.column for column in columns)
+
+
+def _check(what: str, left: Columns, right: Columns, entity: EntityModel) -> None:
+    """Whether `left` can meet `right`, which is to be the whole key of `entity`."""
     if any(column.path for column in right):
         raise DeclarationError(f"{what}: {right!r} must be columns of {entity.name} itself.")
-    if tuple(column.column for column in whole_key) != entity.key:
+    if _names(right) != entity.key:
         raise DeclarationError(
-            f"{what}({left!r}, {right!r}): {', '.join(c.column for c in whole_key)} is not the whole key of "
+            f"{what}({left!r}, {right!r}): {', '.join(_names(right))} is not the whole key of "
             f"{entity.name}, which is ({', '.join(entity.key)}).",
             remedy="The second argument names the key, in order.",
         )

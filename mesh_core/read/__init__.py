@@ -7,8 +7,11 @@ and their position always come from one snapshot.
 
 from mesh_core.read.catalogue import relations, views
 from mesh_core.read.database import Database
+from mesh_core.read.deploys import deploys, one_deploy
 from mesh_core.read.errors import ReadError
 from mesh_core.read.grammar import Paging
+from mesh_core.read.registered import registered_view, registered_views, undeployed
+from mesh_core.read.roles import check_grants, grants, roles
 from mesh_core.read.rows import Answer, Page, Stream, list_rows, one_row, stream_rows
 from mesh_core.read.several import Asked, answer_several
 from mesh_core.read.status import MeshStatus, mesh_status
@@ -30,12 +33,20 @@ __all__ = [
     "Stream",
     "Version",
     "answer_several",
+    "check_grants",
+    "deploys",
+    "grants",
     "list_rows",
     "mesh_status",
+    "one_deploy",
     "one_row",
+    "registered_view",
+    "registered_views",
     "relations",
+    "roles",
     "stream_rows",
     "timeline",
+    "undeployed",
     "views",
     "workflow",
     "workflows_of",

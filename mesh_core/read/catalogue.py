@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mesh_core.model.entity import EntityModel
+from mesh_core.model.grants import RELATIONS
 from mesh_core.model.types import ColumnType
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewColumn, ViewModel, references
 from mesh_core.read.compiler import Statement, head_values, headed
-from mesh_core.read.database import Database
+from mesh_core.read.database import Reader
 from mesh_core.read.versions import Live, Version
 
 _TOPICS = """
@@ -35,15 +36,15 @@ class Facts:
     age: float | None
 
 
-async def views(database: Database) -> Facts:
+async def views(reader: Reader) -> Facts:
     """The live views: name, version, key, columns, what they are made of, and their freshness."""
-    live, topics, fan_outs, position, age = await _read(database)
+    live, topics, fan_outs, position, age = await _read(reader)
     return Facts([_view(version, topics, fan_outs) for version in live.views.values()], position, age)
 
 
-async def relations(database: Database) -> Facts:
+async def relations(reader: Reader) -> Facts:
     """Services, their entities, and the edges by which the live views join them."""
-    live, topics, _, position, age = await _read(database)
+    live, topics, _, position, age = await _read(reader, RELATIONS)
     entities = [_entity(version, topics) for version in live.entities.values()]
     services: dict[str, list[str]] = {}
     for entity in entities:
@@ -57,18 +58,26 @@ async def relations(database: Database) -> Facts:
 
 
 def columns_of(version: Version) -> list[dict[str, Any]]:
-    """Name and type of each column; `precision` and `scale` where they are declared."""
-    return [_column(name, kind) for name, kind in version.columns.items()]
+    """Name and type of each column; `precision` and `scale`, and what is said of it as `doc`, where they are declared."""
+    docs = {column.name: column.doc for column in version.model.columns if isinstance(column, ViewColumn)}
+    return [_column(name, kind, docs.get(name, "")) for name, kind in version.columns.items()]
 
 
 async def _read(
-    database: Database,
+    reader: Reader, resource: str | None = None
 ) -> tuple[Live, Mapping[str, Any], Mapping[str, str], str, float | None]:
-    """The live versions, facts by topic, since when fan-outs are pending by version id, the position, the age."""
+    """What may be seen, where the `resource` is granted.
+
+    The live versions, facts by topic, since when fan-outs are pending by version id, the position, the age.
+    """
     text = headed(_TOPICS).encode()
-    live, row = await database.read(
-        lambda live: Statement(text, (list(live.topics), *head_values((), live.topics)))
-    )
+
+    def statement(live: Live) -> Statement:
+        if resource is not None:
+            live.require(resource)
+        return Statement(text, (list(live.topics), *head_values((), live.topics)))
+
+    live, row = await reader.read(statement)
     _, position, age, topics, fan_outs = row
     return live, json.loads(topics), json.loads(fan_outs), position, age
 
@@ -78,15 +87,28 @@ def _view(version: Version, topics: Mapping[str, Any], fan_outs: Mapping[str, st
     assert isinstance(model, ViewModel)
     return {
         "name": version.name,
+        "doc": model.doc,
         "version": version.number,
         "live_at": version.live_at,
         "key": list(version.key),
         "columns": columns_of(version),
+        "cache": model.cache,
         "root": model.root,
-        "entities": sorted(model.entities),
+        "entities": sorted(_entities(version, model)),
         "topics": sorted(version.topics),
         "freshness": _freshness(version, topics, fan_outs.get(str(version.id))),
     }
+
+
+def _entities(version: Version, model: ViewModel) -> Collection[str]:
+    """What the columns that may be seen are made of."""
+    if version.columns.keys() == version.all_columns.keys():
+        return model.entities
+    found = {model.root}
+    for column in model.columns:
+        if column.name in version.columns and column.expression is not None:
+            found |= {path[-1].target for path, _ in references(column.expression) if path}
+    return found
 
 
 def _entity(version: Version, topics: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,11 +147,11 @@ def fan_out_pending(since: str) -> str:
     return f"Not all rows reflect yet what changed since {since}: many do, and are recomputed bit by bit."
 
 
-def _column(name: str, kind: ColumnType) -> dict[str, Any]:
+def _column(name: str, kind: ColumnType, doc: str) -> dict[str, Any]:
     document: dict[str, Any] = {"name": name, "type": kind.kind, "nullable": kind.nullable}
     if kind.precision is not None:
         document |= {"precision": kind.precision, "scale": kind.scale or 0}
-    return document
+    return document | {"doc": doc} if doc else document
 
 
 def _edges(live: Live) -> list[dict[str, Any]]:
@@ -138,6 +160,8 @@ def _edges(live: Live) -> list[dict[str, Any]]:
         assert isinstance(version.model, ViewModel)
         for path in version.model.paths:
             for edge in path:
+                if not {edge.source, edge.target} <= live.entities.keys():
+                    continue
                 identity = (edge.source, edge.source_columns, edge.kind, edge.target, edge.target_columns)
                 found.setdefault(identity, set()).add(version.name)
     return [

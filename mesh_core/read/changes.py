@@ -78,9 +78,8 @@ class Changes:
                 await connection.execute(f"LISTEN {CHANNEL}")
                 self._listening, self._told = True, {}
                 self._wake()
-                self._heard_from = (
-                    self.count
-                )  # who waits since before must look, for what came then was not heard
+                # Who waits since before must look, for what came then was not heard.
+                self._heard_from = self.count
                 async for told in connection.notifies():
                     self._hear(told.payload)
                     self._wake()

@@ -2,7 +2,8 @@
 
 Postgres makes the JSON of rows: exact (numerics and bigints keep every digit, times are RFC 3339 in UTC, as
 the session's time zone is), and several times cheaper than values that Python would have to touch. Names come
-from declarations and are quoted; what a client sent is always bound.
+from declarations and are quoted, as are those that a client gives to columns, which are letters, digits and underscores;
+its values are always bound.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from mesh_core.read.conditions import Condition
 from mesh_core.read.queries import ListQuery, Output, PointQuery, Source
 from mesh_core.read.versions import Version
 from mesh_core.read.writing import Way, Writer, ways_beyond
-from mesh_core.store.schemas import DATA
+from mesh_core.store.schemas import READ
 from mesh_core.store.tables import quote
 
 ENOUGH = 10_000
@@ -31,6 +32,47 @@ class Statement:
 
     text: bytes
     parameters: tuple[object, ...]
+    form: Form | None = None
+    """What it has in common with others, if they may be asked together."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: it is looked up by every read
+class Form:
+    """Statements of one row that differ in the values at places `first` to `last` alone; `several` asks all of them at once."""
+
+    several: bytes
+    first: int
+    last: int
+
+    @classmethod
+    def of(cls, text: bytes, parameters: tuple[object, ...], first: int, last: int) -> Form | None:
+        """The form of a statement, whose placeholders there have a cast from text.
+
+        None where it has lists besides, as places in JSON are: what is shared is looked up.
+        """
+        if not all(isinstance(each, str) for each in (*parameters[:first], *parameters[last:])):
+            return None
+        parts = text.split(b"%s")
+        names = [b'"$asked".v%d' % number for number in range(last - first)]
+        written = parts[0]
+        for number, part in enumerate(parts[1:]):
+            written += (names[number - first] if first <= number < last else b"%s") + part
+        arrays = b", ".join(b"%s::text[]" for _ in names)
+        columns = b", ".join(b"v%d" % number for number in range(len(names)))
+        several = (
+            b'SELECT p.* FROM unnest(%s) WITH ORDINALITY AS "$asked"(%s, number), LATERAL (%s) AS p '
+            b'ORDER BY "$asked".number' % (arrays, columns, written)
+        )
+        return cls(several, first, last)
+
+    def shared(self, parameters: tuple[object, ...]) -> tuple[object, ...]:
+        """What statements must have in common to be asked together."""
+        return (*parameters[: self.first], *parameters[self.last :])
+
+    def together(self, statements: Sequence[Statement]) -> Statement:
+        """Its rows are those of the statements, in their order."""
+        asked = zip(*(each.parameters[self.first : self.last] for each in statements), strict=True)
+        return Statement(self.several, (*map(list, asked), *self.shared(statements[0].parameters)))
 
 
 HEAD = """(
@@ -70,17 +112,23 @@ def head_values(versions: tuple[int, ...], topics: tuple[str, ...]) -> tuple[str
 
 def point_statement(query: PointQuery) -> Statement:
     """Its row: generation, position, age, the row as JSON text or null."""
-    text, values = _point_text(query.version, query.outputs)
-    return Statement(text, (*values, *query.key, *head_values((query.version.id,), query.version.topics)))
+    text, values, form = _point_text(query.version, query.outputs)
+    head = head_values((query.version.id,), query.version.topics)
+    return Statement(text, (*values, *query.key, *head), form)
 
 
 @lru_cache(maxsize=1000)
-def _point_text(version: Version, outputs: tuple[Output, ...]) -> tuple[bytes, tuple[object, ...]]:
+def _point_text(
+    version: Version, outputs: tuple[Output, ...]
+) -> tuple[bytes, tuple[object, ...], Form | None]:
     writer = Writer()
     columns = ", ".join(f'{writer.reference(each.reference)} AS "{each.name}"' for each in outputs)
     key = " AND ".join(f'"{name}" = %s::{SQL_TYPES[version.columns[name].kind]}' for name in version.key)
-    row = f'SELECT {columns} FROM {DATA}."{version.relation}" WHERE {key}'
-    return headed(f"(SELECT row_to_json({ROW})::text FROM ({row}) AS {ROW})").encode(), tuple(writer.values)
+    writer.values += version.values
+    row = f"SELECT {columns} FROM {version.rows} WHERE {key}"
+    text = headed(f"(SELECT row_to_json({ROW})::text FROM ({row}) AS {ROW})").encode()
+    values = tuple(writer.values)
+    return text, values, Form.of(text, values, len(values), len(values) + len(version.key))
 
 
 def list_statement(query: ListQuery) -> Statement:
@@ -156,7 +204,7 @@ def _found(writer: Writer, query: ListQuery, limit: int) -> str:
             source += f"{' AND ' if query.conditions else ' WHERE '}{writer.beyond(query.order, place, way)}"
         return f"SELECT {', '.join(columns)} FROM {source}{end}"
 
-    ways = ways_beyond(query.order, place, query.source.is_nullable) if place and place.values else [None]
+    ways = ways_beyond(query.order, place, query.source.is_nullable) if place else [None]
     found = [rows(way) for way in ways]
     if len(found) == 1:
         return found[0]
@@ -185,8 +233,8 @@ def _rows(writer: Writer, source: Source, conditions: Sequence[Condition]) -> st
 
 
 def table(version: Version) -> sql.Identifier:
-    """The version's physical table."""
-    return sql.Identifier(DATA, version.relation)
+    """All rows of a version."""
+    return sql.Identifier(READ, version.relation)
 
 
 def names(columns: Iterable[str]) -> sql.Composed:

@@ -6,9 +6,9 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 from collections.abc import Sequence
 
+import msgspec
 from pydantic import SecretStr
 
 from mesh_core.read.errors import InvalidCursor, InvalidParameter
@@ -30,7 +30,7 @@ def encode_cursor(key: bytes, scope: Sequence[str], place: Place) -> str:
 
     Raises InvalidParameter where it would be too long to be asked for.
     """
-    content = json.dumps([list(scope), place.backwards, list(place.values)], separators=(",", ":")).encode()
+    content = msgspec.json.encode((scope, place.backwards, place.values))
     text = base64.urlsafe_b64encode(_signature(key, content) + content).decode().rstrip("=")
     if len(text) > MAX_CURSOR:
         raise InvalidParameter(
@@ -52,7 +52,7 @@ def decode_cursor(key: bytes, text: str) -> tuple[tuple[str, ...], Place]:
             raise ValueError
     except (ValueError, binascii.Error):
         raise InvalidCursor(remedy="Take the cursor from the Link header of another page.") from None
-    scope, backwards, values = json.loads(content)
+    scope, backwards, values = msgspec.json.decode(content)
     return tuple(scope), Place(tuple(values), backwards)
 
 

@@ -9,27 +9,31 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Self
+from typing import Self
 
 import psycopg
 from psycopg import errors as postgres
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from mesh_core.read.access import seen_by
 from mesh_core.read.changes import Changes
 from mesh_core.read.compiler import Statement
+from mesh_core.read.connections import Connection, Row, become_reader
 from mesh_core.read.errors import InvalidValue, NotMigrated, ReadError, ReadTimeout, ReadUnavailable
-from mesh_core.read.versions import LOAD, Live, live_from
-
-Row = tuple[Any, ...]
-Connection = psycopg.AsyncConnection[Row]
+from mesh_core.read.gathering import Gathering
+from mesh_core.read.subject import MESH, Subject
+from mesh_core.read.versions import LOAD, Live, grants_statement, live_from
 
 ATTEMPTS = 5
 """How often a read is built again because versions changed under it; each needs a deploy to be lost."""
 
 _REPEATABLE_READ = b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"
+_LET_THROUGH = b"SELECT set_config('mesh.rows', %s, true)"
+_GENERATION = b"SELECT value FROM mesh.generation WHERE id = 1"
 _SESSION = "-c TimeZone=UTC -c default_transaction_read_only=on -c idle_in_transaction_session_timeout=60000"
 SPENT: ContextVar[list[float]] = ContextVar("SPENT")
 """Seconds that each use of a connection took, where somebody wants to know them."""
@@ -49,10 +53,11 @@ class Database:
         """Notifications of positions."""
         self._live: Live | None = None
         self._loading = asyncio.Lock()
+        self._gathering = Gathering(self.fetch)
         self._streams = asyncio.Semaphore(max(1, pool_size // 2))
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
             url,
-            connection_class=psycopg.AsyncConnection,
+            connection_class=Connection,
             kwargs={
                 "autocommit": True,
                 "connect_timeout": 5,
@@ -82,33 +87,39 @@ class Database:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def read(self, build: Callable[[Live], Statement]) -> tuple[Live, Row]:
-        """Run what `build` makes of the live versions: one round trip, one snapshot.
+    def as_seen_by(self, subject: Subject) -> Reader:
+        """What `subject` may read of it."""
+        return Reader(self, subject)
 
-        The statement's one row begins with the generation. `build` may raise ReadError, and is called again
-        where versions have changed. Raises ReadUnavailable, ReadTimeout, NotMigrated.
-        """
+    @property
+    def as_itself(self) -> Reader:
+        """All of it, for what the mesh wants to know of itself."""
+        return Reader(self, MESH)
+
+    async def read(self, subject: Subject, build: Callable[[Live], Statement]) -> tuple[Live, Row]:
+        """See `Reader.read`."""
         for _ in range(ATTEMPTS):
             live = await self._versions()
+            seen = seen_by(live, subject)
             try:
-                statement = build(live)
+                statement = build(seen)
             except ReadError:
                 if await self._is_current(live):
                     raise
                 continue
             try:
-                row = await self._one(statement)
+                row = await self._one(statement, seen.row_security)
             except _VERSION_GONE:
                 self._forget(live)
                 continue
             if row[0] == live.generation:
-                return live, row
+                return seen, row
             self._forget(live)
         raise ReadUnavailable("Versions change too fast to be read.", remedy="Try again.")
 
     @asynccontextmanager
-    async def streaming(self) -> AsyncIterator[tuple[Live, Connection]]:
-        """A `snapshot` that may last: half of the connections are kept from such. Raises ReadUnavailable."""
+    async def streaming(self, subject: Subject) -> AsyncIterator[tuple[Live, Connection]]:
+        """See `Reader.streaming`."""
         try:
             async with asyncio.timeout(self._wait):
                 await self._streams.acquire()
@@ -118,28 +129,43 @@ class Database:
                 remedy="Wait for a stream to end, or ask for pages.",
             ) from None
         try:
-            async with self.snapshot() as found:
+            async with self.snapshot(subject) as found:
                 yield found
         finally:
             self._streams.release()
 
     @asynccontextmanager
-    async def snapshot(self) -> AsyncIterator[tuple[Live, Connection]]:
-        """The live versions and a REPEATABLE READ transaction, of one snapshot, for several statements."""
+    async def snapshot(self, subject: Subject) -> AsyncIterator[tuple[Live, Connection]]:
+        """See `Reader.snapshot`."""
         try:
             async with self._connection() as connection, connection.transaction():
                 await connection.execute(_REPEATABLE_READ)
-                cursor = await connection.execute(LOAD.encode())
-                yield live_from(await cursor.fetchall()), connection
+                seen = seen_by(await self._live_in(connection), subject)
+                if seen.row_security:
+                    await connection.execute(_LET_THROUGH, (seen.row_security,))
+                yield seen, connection
         except _VERSION_GONE as error:
             raise ReadUnavailable("A version was pruned while it was read.", remedy="Try again.") from error
 
-    async def fetch(self, statement: Statement) -> list[Row]:
-        """All rows of a statement that reads no version, such as one of control tables."""
+    async def at_least(self, generation: int) -> Live:
+        """The live versions and grants, of this generation or a later one; those in memory, if they are."""
+        live = await self._versions()
+        if live.generation < generation:
+            self._forget(live)
+            live = await self._versions()
+        return live
+
+    async def fetch(self, statement: Statement, row_security: str = "") -> list[Row]:
+        """All rows of a statement; those of `row_security` in a transaction that has it, without a round trip more."""
         for attempt in (1, 2):
             try:
                 async with self._connection() as connection:
-                    cursor = await connection.execute(statement.text, statement.parameters)
+                    if not row_security:
+                        cursor = await connection.execute(statement.text, statement.parameters)
+                        return await cursor.fetchall()
+                    async with connection.pipeline(), connection.transaction():
+                        await connection.execute(_LET_THROUGH, (row_security,))
+                        cursor = await connection.execute(statement.text, statement.parameters)
                     return await cursor.fetchall()
             except ConnectionLost:
                 if attempt == 2:
@@ -148,16 +174,49 @@ class Database:
                 await self._pool.check()
         raise AssertionError("unreachable")
 
-    async def _one(self, statement: Statement) -> Row:
-        rows = await self.fetch(statement)
-        return rows[0]
+    async def _one(self, statement: Statement, row_security: str) -> Row:
+        if statement.form is None or row_security:
+            return (await self.fetch(statement, row_security))[0]
+        started = perf_counter()
+        try:
+            return await self._gathering.row(statement.form, statement)
+        finally:
+            if (spent := SPENT.get(None)) is not None:
+                spent.append(perf_counter() - started)
 
     async def _versions(self) -> Live:
         if self._live is None:
             async with self._loading:  # one task loads for all that wait
                 if self._live is None:
-                    self._live = live_from(await self.fetch(Statement(LOAD.encode(), ())))
+                    await self._load()
+        assert self._live is not None
         return self._live
+
+    async def _load(self) -> None:
+        for attempt in (1, 2):
+            try:
+                async with self._connection() as connection, connection.transaction():
+                    await connection.execute(_REPEATABLE_READ)
+                    await self._live_in(connection)
+                return
+            except ConnectionLost:
+                if attempt == 2:
+                    raise
+                await self._pool.check()
+
+    async def _live_in(self, connection: Connection) -> Live:
+        """The live versions and grants of the connection's snapshot: those in memory, if they are of its generation."""
+        cursor = await connection.execute(_GENERATION)
+        found = await cursor.fetchone()
+        if (known := self._live) is not None and found is not None and found[0] == known.generation:
+            return known
+        cursor = await connection.execute(LOAD.encode())
+        live = live_from(await cursor.fetchall())
+        cursor = await connection.execute(grants_statement(live).encode())
+        live = live.granting(await cursor.fetchall())
+        if known is None or known.generation < live.generation:
+            self._live = live
+        return live
 
     async def _is_current(self, live: Live) -> bool:
         self._forget(live)
@@ -172,6 +231,8 @@ class Database:
         started = perf_counter()
         try:
             async with self._pool.connection() as connection:
+                if not connection.is_reader:
+                    await become_reader(connection)
                 yield connection
         except PoolTimeout:
             raise ReadUnavailable(
@@ -181,6 +242,11 @@ class Database:
         except postgres.QueryCanceled:
             raise ReadTimeout(
                 remedy="Ask for fewer rows, filter by the key, or raise MESH_STATEMENT_TIMEOUT_SECONDS."
+            ) from None
+        except postgres.InsufficientPrivilege as error:  # what this revision's migration grants
+            raise NotMigrated(
+                f"Reads may not read what they need: {str(error).splitlines()[0]}.",
+                remedy="Run mesh migrate.",
             ) from None
         except postgres.UndefinedTable as error:
             if 'relation "mesh.' in str(error):
@@ -198,6 +264,35 @@ class Database:
         finally:
             if (spent := SPENT.get(None)) is not None:
                 spent.append(perf_counter() - started)
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A Database as one subject sees it: what it may not see is not there."""
+
+    database: Database
+    subject: Subject
+
+    @property
+    def changes(self) -> Changes:
+        """Notifications of positions."""
+        return self.database.changes
+
+    async def read(self, build: Callable[[Live], Statement]) -> tuple[Live, Row]:
+        """Run what `build` makes of the live versions: one round trip, one snapshot.
+
+        The statement's one row begins with the generation. `build` may raise ReadError, and is called again
+        where versions have changed. Raises ReadUnavailable, ReadTimeout, NotMigrated.
+        """
+        return await self.database.read(self.subject, build)
+
+    def snapshot(self) -> AbstractAsyncContextManager[tuple[Live, Connection]]:
+        """The live versions and a REPEATABLE READ transaction, of one snapshot, for several statements."""
+        return self.database.snapshot(self.subject)
+
+    def streaming(self) -> AbstractAsyncContextManager[tuple[Live, Connection]]:
+        """A `snapshot` that may last: half of the connections are kept from such. Raises ReadUnavailable."""
+        return self.database.streaming(self.subject)
 
 
 class ConnectionLost(ReadUnavailable):

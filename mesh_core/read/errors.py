@@ -12,6 +12,10 @@ class ReadError(MeshError):
     """A read cannot be answered."""
 
 
+class Forbidden(ReadError):
+    """Who asks may not do that."""
+
+
 class NotFound(ReadError):
     """There is nothing of that name."""
 
@@ -22,6 +26,14 @@ class ViewNotFound(NotFound):
 
 class RowNotFound(NotFound):
     """There is no row with that key."""
+
+
+class ViewNotRegistered(NotFound):
+    """No view of that name is registered."""
+
+
+class DeployNotFound(NotFound):
+    """There is no deploy of that number."""
 
 
 class WorkflowNotFound(NotFound):

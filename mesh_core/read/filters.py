@@ -1,7 +1,8 @@
 """Filters of a request: `column=op.value`, and nested `and=(…)`, `or=(…)`. Every refusal names what is at fault.
 
 The value of a column's own parameter is all that follows the operator. Within parentheses a comma or a parenthesis ends
-a value, so one that has them stands in double quotes, where a backslash keeps the character after it.
+a value, so one that has them stands in double quotes, where a backslash keeps the character after it; what is compared
+with JSON is JSON, and ends where that does.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from mesh_core.read.versions import Version
 
 OPERATORS: tuple[Operator, ...] = get_args(Operator)
 JUNCTIONS = ("and", "or", "not.and", "not.or")
-PARAMETERS = ("select", "order", "limit", "cursor", "count", "and", "or")
+PARAMETERS = ("select", "order", "limit", "cursor", "count")
+"""Those of a list that are no filters."""
 NOT_SERVED: Mapping[str, str] = {
     **dict.fromkeys(
         ("match", "imatch"), "a regular expression may take any time; use like, or declare a column"
@@ -217,7 +219,8 @@ def reference(version: Version, text: str, at: int, within: str = "") -> tuple[R
     if kind is None or found is None:
         known, others = list(version.columns), ""
         if not within:
-            known, others = [*known, *PARAMETERS], f"Parameters: {', '.join(PARAMETERS)}. "
+            parameters = (*PARAMETERS, "and", "or")
+            known, others = [*known, *parameters], f"Parameters: {', '.join(parameters)}. "
         guess = nearest(column, known)
         if column in ("offset", "page"):
             guess = "Pages go by cursor: follow the Link header. "

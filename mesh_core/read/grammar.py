@@ -23,13 +23,11 @@ from mesh_core.read.errors import (
     nearest,
     shown,
 )
-from mesh_core.read.filters import JUNCTIONS, Bounds, Filters, reference
+from mesh_core.read.filters import JUNCTIONS, PARAMETERS, Bounds, Filters, reference
 from mesh_core.read.queries import Count, ListQuery, Order, Output, PointQuery, Source
 from mesh_core.read.values import canonical
 from mesh_core.read.versions import Version
-from mesh_core.store.schemas import DATA
 
-PARAMETERS = ("select", "order", "limit", "cursor", "count")
 COUNTS: tuple[Count, ...] = get_args(Count)
 MAX_OUTPUTS = 200
 MAX_ORDER = 10
@@ -70,11 +68,7 @@ def list_query(
             conditions.append(filters.of_junction(name, value))
         else:
             conditions.append(filters.of_column(name, value))
-    count = given.get("count")
-    if count is not None and count not in COUNTS:
-        raise InvalidParameter(
-            f"count is not {shown(count)}.", remedy=f"{nearest(count, COUNTS)}It is one of {listing(COUNTS)}."
-        )
+    count = _count(given.get("count"))
     if unbounded:
         for name in ("count", "cursor"):
             if name in given:
@@ -83,6 +77,8 @@ def list_query(
                     remedy=f"Leave {name} out, or ask for JSON.",
                 )
     source = source_of(version)
+    if count is not None and source.ruled:
+        count = "exact"  # what Postgres plans for would tell of rows that are others'
     query = ListQuery(
         source,
         tuple(conditions),
@@ -92,6 +88,17 @@ def list_query(
         count=count,
     )
     return at_cursor(query, given.get("cursor"), paging.key)
+
+
+def _count(text: str | None) -> Count | None:
+    for known in COUNTS:
+        if text == known:
+            return known
+    if text is None:
+        return None
+    raise InvalidParameter(
+        f"count is not {shown(text)}.", remedy=f"{nearest(text, COUNTS)}It is one of {listing(COUNTS)}."
+    )
 
 
 def only_select(parameters: Parameters) -> str | None:
@@ -117,10 +124,12 @@ def fixed_query(
     limit: str | None,
     cursor: str | None,
     conditions: Sequence[Condition] = (),
+    *,
+    descending: bool = False,
 ) -> ListQuery:
     """The query of a list whose columns and order are given. Raises InvalidParameter, InvalidCursor."""
     outputs = tuple(Output(name, Reference(name, kind)) for name, kind in columns.items())
-    parts = tuple(Order(Reference(name, columns[name])) for name in order)
+    parts = tuple(Order(Reference(name, columns[name]), descending) for name in order)
     query = ListQuery(source, tuple(conditions), outputs, parts, limit_of(limit, paging))
     return at_cursor(query, cursor, paging.key)
 
@@ -137,7 +146,16 @@ def checked(name: str, kind: ColumnKind, text: str) -> str:
 def source_of(version: Version) -> Source:
     """The rows of a version."""
     nullable = frozenset(name for name, kind in version.columns.items() if kind.nullable)
-    return Source(version.name, f'{DATA}."{version.relation}"', version.topics, (version.id,), (), nullable)
+    return Source(
+        version.name,
+        version.rows,
+        version.topics,
+        (version.id,),
+        version.values,
+        nullable=nullable,
+        ruled=version.ruled,
+        cache=version.cache,
+    )
 
 
 def at_cursor(query: ListQuery, cursor: str | None, key: bytes) -> ListQuery:
@@ -150,10 +168,7 @@ def at_cursor(query: ListQuery, cursor: str | None, key: bytes) -> ListQuery:
             remedy=f"It is of {shown(scope[0])}; take one from a page of {query.source.name}."
         )
     if scope != query.scope:
-        raise CursorExpired(
-            "The cursor is of another order of rows, or of columns that have changed since.",
-            remedy="Start again without a cursor.",
-        )
+        raise CursorExpired(remedy="Start again without a cursor.")
     return replace(query, place=place)
 
 
@@ -263,7 +278,8 @@ def point_query(version: Version, key: str, select: str | None = None) -> PointQ
 def limit_of(text: str | None, paging: Paging, *, unbounded: bool = False) -> int:
     """The rows of a page, or of what is no page. Raises InvalidParameter."""
     if text is None:
-        return paging.rows if unbounded else paging.limit
+        # Of all rows one more than there may be, to know whether there are more.
+        return paging.rows + 1 if unbounded else paging.limit
     most = paging.rows if unbounded else paging.limit_max
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and 1 <= int(text) <= most):
         raise InvalidParameter(

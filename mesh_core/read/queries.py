@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from mesh_core.model.view_model import CacheLevel
 from mesh_core.read.conditions import Condition, Reference
 from mesh_core.read.versions import Version
 
@@ -16,7 +17,8 @@ class Source:
     """Where rows come from: `sql` of a FROM clause with the `values` that it binds.
 
     `name` tells its cursors from those of others. `nullable` are columns that may have no value. `topics` feed it, and
-    rows of the view `versions` may still have to follow a wide change.
+    rows of the view `versions` may still have to follow a wide change. `cache` is for how long answers may be used again.
+    `ruled`: whoever asks may see some of the rows only.
     """
 
     name: str
@@ -25,6 +27,8 @@ class Source:
     versions: tuple[int, ...] = ()
     values: tuple[object, ...] = ()
     nullable: frozenset[str] = frozenset()
+    cache: CacheLevel = None
+    ruled: bool = False
 
     def is_nullable(self, reference: Reference) -> bool:
         """Whether there may be no value."""
@@ -57,10 +61,7 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Between two rows: after the one with these values in the order of a list, or before it, going backwards.
-
-    Without values it is the start of the list, or its end, going backwards.
-    """
+    """Between two rows: after the one with these values in the order of a list, or before it, going backwards."""
 
     values: tuple[str | None, ...]
     backwards: bool = False

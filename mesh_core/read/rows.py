@@ -7,21 +7,26 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from mesh_core.model.view_model import CacheLevel
 from mesh_core.read.compiler import (
+    Statement,
     head_statement,
     list_statement,
     plan_statement,
     point_statement,
     rows_statement,
 )
+from mesh_core.read.connections import Connection, Row
 from mesh_core.read.cursor import encode_cursor
-from mesh_core.read.database import Connection, Database, Row
+from mesh_core.read.database import Reader
 from mesh_core.read.errors import RowNotFound, TooManyRows, ViewNotFound, listing, nearest, shown
 from mesh_core.read.grammar import Paging, Parameters, list_query, point_query
 from mesh_core.read.queries import ListQuery, Place, PointQuery
+from mesh_core.read.repeated import Repeated
 from mesh_core.read.versions import Feed, Live, Version
 from mesh_core.read.waiting import NOTHING, Demand, Met, meeting
 
+_repeated = Repeated()
 FETCHED = 1000
 """Rows of a stream that are in memory at once."""
 
@@ -38,6 +43,8 @@ class Answer:
     age: float | None
     met: Met = field(default=Met(), kw_only=True)
     """How a demand on the answer was met."""
+    cache: CacheLevel = field(default=None, kw_only=True)
+    """For how long it may be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,44 +73,56 @@ class Stream:
 
 
 async def list_rows(
-    database: Database, view: str, parameters: Parameters, paging: Paging, demand: Demand = NOTHING
+    reader: Reader, view: str, parameters: Parameters, paging: Paging, demand: Demand = NOTHING
 ) -> Page:
     """A page of rows, as its parameters say, that meets the demand. Raises ReadError."""
-    queries: list[ListQuery] = []
+    if not demand and not any(name in ("count", "cursor") for name, _ in parameters):
+        found: list[ListQuery] = []
 
-    def query(live: Live) -> ListQuery:
-        queries.append(list_query(view_of(live, view), parameters, paging))
-        return queries[-1]
+        def build(live: Live) -> Statement:
+            query, statement = _repeated.statement(view_of(live, view), parameters, paging)
+            found.append(query)
+            return statement
 
-    if demand:
-        page, met = await meeting(
-            database,
-            demand,
-            lambda live: Feed.of([view_of(live, view)]),
-            lambda live, connection: page_within(connection, query(live), paging),
-        )
-        return replace(page, met=met)
-    if any(name == "count" and value in ("planned", "estimated") for name, value in parameters):
-        async with database.snapshot() as (live, connection):
-            return await page_within(connection, query(live), paging)
-    _, row = await database.read(lambda live: list_statement(query(live)))
-    return page_of(queries[-1], row, paging)
+        _, row = await reader.read(build)
+        return page_of(found[-1], row, paging)
+    planned = any(name == "count" and value in ("planned", "estimated") for name, value in parameters)
+    return await read_page(
+        reader,
+        lambda live: list_query(view_of(live, view), parameters, paging),
+        lambda live: Feed.of([view_of(live, view)]),
+        paging,
+        demand,
+        planned=planned,
+    )
 
 
-async def page_meeting(
-    database: Database, query: Callable[[Live], ListQuery], paging: Paging, demand: Demand
+async def read_page(
+    reader: Reader,
+    query: Callable[[Live], ListQuery],
+    feed: Callable[[Live], Feed],
+    paging: Paging,
+    demand: Demand,
+    *,
+    planned: bool = False,
 ) -> Page:
-    """A page of what is no view, that meets the demand. Raises ReadError."""
+    """A page of what `feed` feeds, that meets the demand; `planned` if its count may need a plan. Raises ReadError."""
     if demand:
         page, met = await meeting(
-            database,
-            demand,
-            lambda live: live.feed,
-            lambda live, connection: page_within(connection, query(live), paging),
+            reader, demand, feed, lambda live, connection: page_within(connection, query(live), paging)
         )
         return replace(page, met=met)
-    live, row = await database.read(lambda live: list_statement(query(live)))
-    return page_of(query(live), row, paging)
+    if planned:
+        async with reader.snapshot() as (live, connection):
+            return await page_within(connection, query(live), paging)
+    built: list[ListQuery] = []
+
+    def build(live: Live) -> Statement:
+        built.append(query(live))
+        return list_statement(built[-1])
+
+    _, row = await reader.read(build)
+    return page_of(built[-1], row, paging)
 
 
 async def page_within(connection: Connection, query: ListQuery, paging: Paging) -> Page:
@@ -132,18 +151,16 @@ def page_of(query: ListQuery, row: Row, paging: Paging) -> Page:
         return encode_cursor(paging.key, query.scope, Place(tuple(json.loads(values)), backwards))
 
     onward = cursor(farthest_place, backwards=place is not None and place.backwards) if found > rows else None
-    back = (
-        cursor(nearest_place, backwards=not place.backwards) if place is not None and place.values else None
-    )
+    back = cursor(nearest_place, backwards=not place.backwards) if place is not None else None
     forwards = place is None or not place.backwards
     first = place is None or (place.backwards and found == rows)
     following, before = (onward, back) if forwards else (back, onward)
-    return Page(body, position, age, rows, following, before, count, first)
+    return Page(body, position, age, rows, following, before, count, first, cache=query.source.cache)
 
 
 @asynccontextmanager
 async def stream_rows(
-    database: Database,
+    reader: Reader,
     view: str,
     parameters: Parameters,
     paging: Paging,
@@ -158,13 +175,9 @@ async def stream_rows(
     """
     met = Met()
     if demand:  # a later snapshot meets what an earlier one did
-        feed = lambda live: Feed.of([view_of(live, view)])  # noqa: E731
-        _, met = await meeting(database, demand, feed, _nothing)
-    async with database.streaming() as (live, connection):
+        _, met = await meeting(reader, demand, lambda live: Feed.of([view_of(live, view)]), _nothing)
+    async with reader.streaming() as (live, connection):
         query = list_query(view_of(live, view), parameters, paging, unbounded=True)
-        whole = not any(name == "limit" for name, _ in parameters)
-        if whole:  # one more, to know whether there are more than may be
-            query = replace(query, limit=paging.rows + 1)
         head = head_statement(query.source.versions, query.source.topics)
         cursor = await connection.execute(head.text, head.parameters)
         _, position, age = (await cursor.fetchall())[0]
@@ -176,7 +189,7 @@ async def stream_rows(
                 sent = 0
                 while found := await rows.fetchmany(FETCHED):
                     sent += len(found)
-                    if whole and sent > paging.rows:
+                    if sent > paging.rows:
                         raise TooManyRows(remedy="Filter, or read by pages.")
                     yield found
 
@@ -184,12 +197,12 @@ async def stream_rows(
 
 
 async def one_row(
-    database: Database, view: str, key: str, select: str | None = None, demand: Demand = NOTHING
+    reader: Reader, view: str, key: str, select: str | None = None, demand: Demand = NOTHING
 ) -> Answer:
     """The row with this canonical key text, that meets the demand. Raises RowNotFound or another ReadError."""
     if demand:
         answer, met = await meeting(
-            database,
+            reader,
             demand,
             lambda live: Feed.of([view_of(live, view)]),
             lambda live, connection: row_within(
@@ -198,30 +211,30 @@ async def one_row(
             one=True,
         )
         return replace(answer, met=met)
-    _, row = await database.read(lambda live: point_statement(point_query(view_of(live, view), key, select)))
-    return row_of(view, key, row)
+    live, row = await reader.read(lambda live: point_statement(point_query(view_of(live, view), key, select)))
+    return row_of(view_of(live, view), key, row)
 
 
 async def row_within(connection: Connection, query: PointQuery, key: str) -> Answer:
     """A row that is read in the snapshot of a connection. Raises RowNotFound."""
     statement = point_statement(query)
     cursor = await connection.execute(statement.text, statement.parameters)
-    return row_of(query.version.name, key, (await cursor.fetchall())[0])
+    return row_of(query.version, key, (await cursor.fetchall())[0])
 
 
 async def _nothing(live: Live, connection: Connection) -> None:
     """Where only the waiting is wanted."""
 
 
-def row_of(view: str, key: str, row: Row) -> Answer:
+def row_of(version: Version, key: str, row: Row) -> Answer:
     """The answer that the row of a `point_statement` tells. Raises RowNotFound."""
     _, position, age, body = row
     if body is None:
         raise RowNotFound(
-            f"{view} has no row with the key {shown(key)}.",
+            f"{version.name} has no row with the key {shown(key)}.",
             remedy="Check the key; a row that was just written is there once Mesh-Position has reached it.",
         )
-    return Answer(body, position, age)
+    return Answer(body, position, age, cache=version.cache)
 
 
 def view_of(live: Live, name: str) -> Version:

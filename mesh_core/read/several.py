@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 
 from mesh_core.read.compiler import head_statement
-from mesh_core.read.database import Connection, Database
+from mesh_core.read.connections import Connection
+from mesh_core.read.database import Reader
 from mesh_core.read.errors import InvalidParameter, ReadError, RowNotFound, shown
 from mesh_core.read.grammar import Paging, list_query, only_select, point_query
 from mesh_core.read.rows import Answer, page_within, row_within, view_of
@@ -42,9 +43,7 @@ class Asked:
         ]
 
 
-async def answer_several(
-    database: Database, queries: Sequence[Asked], paging: Paging, demand: Demand
-) -> Answer:
+async def answer_several(reader: Reader, queries: Sequence[Asked], paging: Paging, demand: Demand) -> Answer:
     """`results` of all, in their order, with the one position that they have. Raises ReadError, naming the query."""
     if not 1 <= len(queries) <= MAX_QUERIES:
         raise InvalidParameter(
@@ -60,7 +59,8 @@ async def answer_several(
         return Feed.of(found.values())
 
     async def read(live: Live, connection: Connection) -> Answer:
-        head = head_statement(feed(live).views, feed(live).topics)
+        fed_by = feed(live)
+        head = head_statement(fed_by.views, fed_by.topics)
         cursor = await connection.execute(head.text, head.parameters)
         _, position, age = (await cursor.fetchall())[0]
         results = []
@@ -71,9 +71,9 @@ async def answer_several(
         return Answer(msgspec.json.encode(document).decode(), position, age)
 
     if demand:
-        answer, met = await meeting(database, demand, feed, read)
+        answer, met = await meeting(reader, demand, feed, read)
         return replace(answer, met=met)
-    async with database.snapshot() as (live, connection):
+    async with reader.snapshot() as (live, connection):
         return await read(live, connection)
 
 

@@ -12,10 +12,13 @@ from alembic.script import ScriptDirectory
 from psycopg.rows import class_row
 
 from mesh_core.log.position import Position, TopicPartition
+from mesh_core.model.view_model import ViewModel
 from mesh_core.read.compiler import Statement
 from mesh_core.read.database import Database
 from mesh_core.read.errors import NotMigrated, ReadError, ReadUnavailable
-from mesh_core.store.deploys import LOCK
+from mesh_core.read.versions import LOAD, live_from
+from mesh_core.store.deploys import STATE
+from mesh_core.store.grants import central_problems
 from mesh_core.store.migrate import SCRIPTS
 
 
@@ -86,7 +89,10 @@ class BuildStatus:
 
 @dataclass(frozen=True)
 class DeployStatus:
-    """The last deploy: `running`, `done`, `refused`, `failed` or `interrupted`, and if it did not succeed, why."""
+    """The deploy under way, else the last: `waiting`, `running`, `done`, `refused`, `failed` or `interrupted`.
+
+    `detail` is why it did not succeed, or what it noticed.
+    """
 
     id: int
     state: str
@@ -108,6 +114,8 @@ class MeshStatus:
     held: Sequence[HeldStatus]
     deploy: DeployStatus | None
     builds: Sequence[BuildStatus]
+    grants: Sequence[str]
+    """What is said centrally without effect, a sentence each."""
 
     @property
     def position(self) -> Position:
@@ -117,14 +125,13 @@ class MeshStatus:
         )
 
 
-# Whoever deploys holds a lock as long as it lives; a deploy without it was killed.
-_DEPLOY = """
-SELECT id, CASE WHEN state = 'running' AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
-    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-    AND (classid, objid, objsubid) = (0, %s, 1)) THEN 'interrupted' ELSE state END AS state,
-  started_by, started_at, finished_at, detail, ARRAY(SELECT step ->> 'name' FROM jsonb_array_elements(plan) AS step
-    WHERE step ->> 'change' NOT IN ('unchanged', 'unused')) AS changes
-FROM mesh.deploys ORDER BY id DESC LIMIT 1
+_DEPLOY = f"""
+SELECT * FROM (
+  SELECT id, {STATE} AS state, started_by, started_at, finished_at, detail,
+    ARRAY(SELECT step ->> 'name' FROM jsonb_array_elements(plan) AS step
+      WHERE step ->> 'change' NOT IN ('unchanged', 'unused')) AS changes
+  FROM mesh.deploys) AS d
+ORDER BY state = 'running' DESC, id DESC LIMIT 1
 """
 _BUILDS = """
 SELECT *, (total - done) / events_per_second AS seconds_left FROM (
@@ -163,11 +170,16 @@ def mesh_status(database_url: str) -> MeshStatus:
                     "GROUP BY topic, status, reason ORDER BY topic, status, reason"
                 ).fetchall()
             with connection.cursor(row_factory=class_row(DeployStatus)) as cursor:
-                deploy = cursor.execute(_DEPLOY, (LOCK,)).fetchone()
+                deploy = cursor.execute(_DEPLOY).fetchone()
             builds: Sequence[BuildStatus] = ()
             if deploy is not None and deploy.state == "running":
                 with connection.cursor(row_factory=class_row(BuildStatus)) as cursor:
                     builds = cursor.execute(_BUILDS, (deploy.id,)).fetchall()
+            live = live_from(connection.execute(LOAD.encode()).fetchall())
+            views = {
+                name: each.model for name, each in live.views.items() if isinstance(each.model, ViewModel)
+            }
+            without_effect = central_problems(connection, live.declared, views)
     except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn):
         raise NotMigrated(remedy="Run mesh migrate, then mesh deploy.") from None
     except psycopg.OperationalError as error:
@@ -175,7 +187,7 @@ def mesh_status(database_url: str) -> MeshStatus:
             f"Postgres cannot be reached: {str(error).strip().splitlines()[0]}.",
             remedy="Check that Postgres runs and MESH_DATABASE_URL is right.",
         ) from error
-    return MeshStatus(found[0] if found else 0, versions, checkpoints, held, deploy, builds)
+    return MeshStatus(found[0] if found else 0, versions, checkpoints, held, deploy, builds, without_effect)
 
 
 _READINESS = b"""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from mesh_core.model.grants import TIMELINE
 from mesh_core.model.types import ColumnKind
+from mesh_core.read.access import entries_seen
 from mesh_core.read.conditions import Comparison, Reference
-from mesh_core.read.database import Database
+from mesh_core.read.database import Reader
 from mesh_core.read.grammar import Paging, checked, fixed_query
 from mesh_core.read.queries import ListQuery, Source
-from mesh_core.read.rows import Page, page_meeting
+from mesh_core.read.rows import Page, read_page
 from mesh_core.read.versions import Live
 from mesh_core.read.waiting import NOTHING, Demand
 
@@ -36,12 +38,12 @@ _COLUMNS: Mapping[str, ColumnKind] = {
 _ORDER = ("time", "topic", "partition", "offset")
 _SOURCE = (
     '(SELECT time, type, service, entity, key AS subject, workflow_id, topic, partition, "offset" '
-    "FROM mesh.event_index) AS e"
+    "FROM mesh.event_index AS e WHERE {}) AS f"
 )
 
 
 async def timeline(
-    database: Database,
+    reader: Reader,
     filters: Mapping[str, str],
     paging: Paging,
     *,
@@ -59,7 +61,9 @@ async def timeline(
         conditions.append(Comparison(reference, "eq", checked(name, reference.kind, text)))
 
     def query(live: Live) -> ListQuery:
-        source = Source("events", _SOURCE, live.topics)
+        live.require(TIMELINE)
+        seen, bound = entries_seen(live, "e")
+        source = Source("events", _SOURCE.format(seen), live.topics, values=bound)
         return fixed_query(source, _COLUMNS, _ORDER, paging, limit, cursor, conditions)
 
-    return await page_meeting(database, query, paging, demand)
+    return await read_page(reader, query, lambda live: live.feed, paging, demand)

@@ -10,7 +10,8 @@ from typing import TypeVar
 
 from mesh_core.log.position import Position, TopicPartition
 from mesh_core.read.compiler import head_statement
-from mesh_core.read.database import Connection, Database
+from mesh_core.read.connections import Connection
+from mesh_core.read.database import Reader
 from mesh_core.read.errors import InvalidParameter, NotReached, Parked, TooStale
 from mesh_core.read.versions import Feed, Live
 
@@ -62,7 +63,7 @@ class _State:
 
 
 async def meeting(
-    database: Database,
+    reader: Reader,
     demand: Demand,
     feed_of: Callable[[Live], Feed],
     read: Callable[[Live, Connection], Awaitable[T]],
@@ -75,8 +76,8 @@ async def meeting(
     """
     until = monotonic() + demand.wait
     while True:
-        seen = database.changes.count
-        async with database.snapshot() as (live, connection):
+        seen = reader.changes.count
+        async with reader.snapshot() as (live, connection):
             feed = feed_of(live)
             state = await _state(connection, feed, demand)
             stale = demand.max_staleness is not None and (
@@ -93,7 +94,7 @@ async def meeting(
         left = until - monotonic()
         if left <= 0:
             raise _too_late(demand, state)
-        await database.changes.after(seen, state.missing, left)
+        await reader.changes.after(seen, state.missing, left)
 
 
 def _ignored(demand: Demand, feed: Feed) -> tuple[str, ...]:

@@ -10,15 +10,17 @@ from typing import Any
 import msgspec
 from psycopg import sql
 
-from mesh_core.model.entity import EntityModel
+from mesh_core.model.grants import WORKFLOWS
 from mesh_core.model.identifiers import MAX_KEY_BYTES, name_problem
 from mesh_core.model.types import SQL_TYPES, ColumnKind
-from mesh_core.read.compiler import Statement, head_values, headed, names, table
-from mesh_core.read.database import Connection, Database
+from mesh_core.read.access import entries_seen
+from mesh_core.read.compiler import Statement, head_values, headed, names
+from mesh_core.read.connections import Connection
+from mesh_core.read.database import Reader
 from mesh_core.read.errors import InvalidParameter, NotDeployed, RequestError, WorkflowNotFound
 from mesh_core.read.grammar import Paging, checked, fixed_query, point_query
 from mesh_core.read.queries import ListQuery, Source
-from mesh_core.read.rows import Answer, Page, page_meeting
+from mesh_core.read.rows import Answer, Page, read_page
 from mesh_core.read.versions import Live, Version
 from mesh_core.read.waiting import NOTHING, Demand, meeting
 
@@ -32,12 +34,13 @@ _WORKFLOW = sql.SQL("""
     (SELECT coalesce(json_agg(e), '[]')::text
      FROM (SELECT service, entity, key, min(registered_at) AS registered_at,
                   json_agg(origin ORDER BY origin) AS origins
-           FROM {entries} WHERE workflow_id = %s::uuid
-           GROUP BY service, entity, key ORDER BY service, entity, key LIMIT %s) AS e)""")
+           FROM {entries} AS e WHERE workflow_id = %s::uuid AND {seen}
+           GROUP BY service, entity, key ORDER BY service, entity, key LIMIT %s) AS e),
+    EXISTS (SELECT FROM {entries} WHERE workflow_id = %s::uuid)""")
 _WORKFLOWS_OF = sql.SQL("""(
     SELECT e.workflow_id, w.name, w.created_at, min(e.registered_at) AS registered_at
     FROM {entries} AS e LEFT JOIN {workflows} AS w USING (workflow_id)
-    WHERE e.service = %s::text AND e.entity = %s::text AND e.key = %s::text
+    WHERE e.service = %s::text AND e.entity = %s::text AND e.key = %s::text AND {seen}
     GROUP BY e.workflow_id, w.name, w.created_at) AS f""")
 _ROWS = sql.SQL("""
 SELECT wanted.number, (SELECT row_to_json(__row)::text FROM (SELECT {columns}) AS __row)
@@ -51,7 +54,7 @@ _COLUMNS: Mapping[str, ColumnKind] = {
 
 
 async def workflow(
-    database: Database, workflow_id: str, *, expand: bool = False, demand: Demand = NOTHING
+    reader: Reader, workflow_id: str, *, expand: bool = False, demand: Demand = NOTHING
 ) -> Answer:
     """A workflow with its entries in all services, that meets the demand. Raises WorkflowNotFound or another ReadError.
 
@@ -60,7 +63,7 @@ async def workflow(
     identifier = checked("workflow_id", "uuid", workflow_id)
     if demand:
         answer, met = await meeting(
-            database,
+            reader,
             demand,
             lambda live: live.feed_of_all if expand else live.feed,
             lambda live, connection: _workflow_within(live, connection, identifier, expand),
@@ -68,15 +71,15 @@ async def workflow(
         )
         return replace(answer, met=met)
     if not expand:
-        _, row = await database.read(lambda live: _workflow_statement(live, identifier))
-        _, position, age, found, entries = row
-        return Answer(_document(identifier, found, json.loads(entries)), position, age)
-    async with database.snapshot() as (live, connection):
+        _, row = await reader.read(lambda live: _workflow_statement(live, identifier))
+        _, position, age, found, entries, has_any = row
+        return Answer(_document(identifier, found, json.loads(entries), has_any), position, age)
+    async with reader.snapshot() as (live, connection):
         return await _workflow_within(live, connection, identifier, expand)
 
 
 async def workflows_of(
-    database: Database,
+    reader: Reader,
     service: str,
     entity: str,
     key: str,
@@ -93,11 +96,14 @@ async def workflows_of(
 
     def query(live: Live) -> ListQuery:
         workflows, entries = _built_in(live)
-        found = _WORKFLOWS_OF.format(entries=table(entries), workflows=table(workflows)).as_string()
-        source = Source("workflows", found, live.topics, values=values)
+        seen, bound = entries_seen(live, "e")
+        found = _WORKFLOWS_OF.format(
+            entries=sql.SQL(entries.rows), workflows=sql.SQL(workflows.rows), seen=sql.SQL(seen)
+        ).as_string()
+        source = Source("workflows", found, live.topics, values=(*values, *bound))
         return fixed_query(source, _COLUMNS, ("workflow_id",), paging, limit, cursor)
 
-    return await page_meeting(database, query, paging, demand)
+    return await read_page(reader, query, lambda live: live.feed, paging, demand)
 
 
 def checked_entry(service: str, entity: str, key: str) -> None:
@@ -113,8 +119,9 @@ def checked_entry(service: str, entity: str, key: str) -> None:
 
 
 def _built_in(live: Live) -> tuple[Version, Version]:
+    live.require(WORKFLOWS)
     try:
-        return live.entities["mesh.workflow"], live.entities["mesh.workflow_entry"]
+        return live.own["mesh.workflow"], live.own["mesh.workflow_entry"]
     except KeyError:
         raise NotDeployed(remedy="Run mesh deploy.") from None
 
@@ -122,23 +129,28 @@ def _built_in(live: Live) -> tuple[Version, Version]:
 async def _workflow_within(live: Live, connection: Connection, identifier: str, expand: bool) -> Answer:
     statement = _workflow_statement(live, identifier, live.feed_of_all.views if expand else ())
     cursor = await connection.execute(statement.text, statement.parameters)
-    _, position, age, found, entries = (await cursor.fetchall())[0]
+    _, position, age, found, entries, has_any = (await cursor.fetchall())[0]
     entries = json.loads(entries)
     if expand:
         await _add_rows(live, connection, entries)
-    return Answer(_document(identifier, found, entries), position, age)
+    return Answer(_document(identifier, found, entries, has_any), position, age)
 
 
 def _workflow_statement(live: Live, identifier: str, views: tuple[int, ...] = ()) -> Statement:
     workflows, entries = _built_in(live)
-    text = headed(_WORKFLOW.format(workflows=table(workflows), entries=table(entries)).as_string())
-    return Statement(
-        text.encode(), (identifier, identifier, MAX_ENTRIES + 1, *head_values(views, live.topics))
+    seen, bound = entries_seen(live, "e")
+    text = headed(
+        _WORKFLOW.format(
+            workflows=sql.SQL(workflows.rows), entries=sql.SQL(entries.rows), seen=sql.SQL(seen)
+        ).as_string()
     )
+    head = head_values(views, live.topics)
+    return Statement(text.encode(), (identifier, identifier, *bound, MAX_ENTRIES + 1, identifier, *head))
 
 
-def _document(identifier: str, found: str | None, entries: list[dict[str, Any]]) -> str:
-    if found is None and not entries:
+def _document(identifier: str, found: str | None, entries: list[dict[str, Any]], has_any: bool) -> str:
+    # One whose entries are all of what the subject may not see is none to it.
+    if not entries and (found is None or has_any):
         raise WorkflowNotFound(
             f"There is no workflow {identifier}.",
             remedy="Check the UUID; one just created is there once Mesh-Position has reached its event.",
@@ -161,16 +173,13 @@ async def _add_rows(live: Live, connection: Connection, entries: Sequence[dict[s
         entry |= {"row": None, "views": {}}
         grouped.setdefault(f"{entry['service']}.{entry['entity']}", []).append(entry)
     for name, members in grouped.items():
-        entity = live.entities.get(name)
+        model, entity = live.declared.get(name), live.entities.get(name)
         # An entity whose record key is a parent's has no one row for an entry.
-        if (
-            entity is None
-            or not isinstance(entity.model, EntityModel)
-            or entity.model.record_key != entity.key
-        ):
+        if model is None or model.record_key != model.key:
             continue
-        for member, row in await _rows(connection, entity, members):
-            member["row"] = row
+        if entity is not None:
+            for member, row in await _rows(connection, entity, members):
+                member["row"] = row
         for view in live.rooted.get(name, ()):
             for member, row in await _rows(connection, view, members):
                 member["views"][view.name] = row
@@ -193,14 +202,14 @@ async def _rows(
         columns=sql.SQL(", ").join(sql.Identifier("found", name) for name in version.columns),
         keys=sql.SQL(", ").join(_ARRAYS[version.columns[name].kind] for name in version.key),
         aliases=names(aliases),
-        table=table(version),
+        table=sql.SQL(version.rows),
         equal=sql.SQL(" AND ").join(
             sql.SQL("{} = {}").format(sql.Identifier("found", name), sql.Identifier("wanted", alias))
             for name, alias in zip(version.key, aliases, strict=True)
         ),
     )
     keys = [list(column) for column in zip(*(key for _, key in wanted), strict=True)]
-    cursor = await connection.execute(text, keys)
+    cursor = await connection.execute(text, [*keys, *version.values])
     return [(wanted[number - 1][0], msgspec.Raw(row.encode())) for number, row in await cursor.fetchall()]
 
 

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from mesh_core.model.paths import Edge, Path
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.differences import Kept, columns_read, kept_columns
 from mesh_core.store.tables import ENTRY, WORKFLOW, columns_sql, key_text_sql, quote
 from mesh_core.store.view_query import Tables, difference_sql, workflow_end, workflow_pairs

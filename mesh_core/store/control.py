@@ -35,6 +35,13 @@ generation = Table(
     comment="Rises with every change of versions, so that projectors and readers notice.",
 )
 
+declared_grants = Table(
+    "declared_grants",
+    metadata,
+    Column("data", JSONB, primary_key=True),
+    comment="What the catalog grants, as it was last deployed; grants made centrally are folded from mesh.events.",
+)
+
 versions = Table(
     "versions",
     metadata,
@@ -52,6 +59,13 @@ versions = Table(
     Column("state", Text, nullable=False, comment="building, queued, joined, live, previous, kept"),
     Column("created_at", _time, nullable=False, server_default=_now),
     Column("live_at", _time),
+    Column(
+        "presentation",
+        JSONB,
+        nullable=False,
+        server_default=text("'{}'"),
+        comment="a view: doc, columns and cache of its declaration, which change without a build",
+    ),
     UniqueConstraint("kind", "name", "number"),
     Index("versions_one_live", "kind", "name", unique=True, postgresql_where=text("state = 'live'")),
 )
@@ -172,11 +186,23 @@ recent_ids = Table(
     comment="Event ids within the window that an add declares.",
 )
 
+ingested = Table(
+    "ingested",
+    metadata,
+    Column("digest", Uuid, primary_key=True),
+    Column("claimed_at", _time, nullable=False),
+    Column("topic", Text, comment="null: not acknowledged yet"),
+    Column("partition", Integer),
+    Column("offset", BigInteger),
+    Index("ingested_by_age", "claimed_at"),
+    comment="Events of the last while that came by HTTP: a digest of source and id, and where the log has them.",
+)
+
 deploys = Table(
     "deploys",
     metadata,
     Column("id", Integer, Identity(), primary_key=True),
-    Column("state", Text, nullable=False, comment="running, done, refused, failed or interrupted"),
+    Column("state", Text, nullable=False, comment="waiting, running, done, refused, failed or interrupted"),
     Column("plan", JSONB, nullable=False),
     Column("proofs", JSONB, nullable=False, server_default=text("'[]'")),
     Column("detail", Text),

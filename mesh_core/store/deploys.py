@@ -16,6 +16,16 @@ from mesh_core.errors import DependencyUnavailable, MeshError
 from mesh_core.store.versions import VersionRow
 
 LOCK = 0x6465706C  # "depl"; a session lock, so that whoever changes versions follows one another
+WAITING = 0x77616974  # "wait"; with the number of a deploy, a session lock of who waits to begin it
+STATE = f"""CASE
+    WHEN state = 'running' AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid, objid, objsubid) = (0, {LOCK}, 1)) THEN 'interrupted'
+    WHEN state = 'waiting' AND NOT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+        AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+        AND (classid, objid, objsubid) = ({WAITING}, deploys.id, 2)) THEN 'interrupted'
+    ELSE state END"""
+"""How a row of mesh.deploys is: who deploys, or waits to, holds a lock as long as it lives; without it it was killed."""
 Ending = Literal["done", "refused", "failed", "interrupted"]
 SMALL = 10_000
 """Events or rows up to which a build takes as long as any: what it takes per event shows in larger ones only."""
@@ -50,6 +60,12 @@ class Record:
             (state, Jsonb(list(proofs)), detail, self.id),
         )
 
+    def fail_unless_ended(self, error: BaseException) -> None:
+        """The deploy has ended by this error, perhaps before it began; nothing where that is recorded already."""
+        row = self.connection.execute("SELECT state FROM mesh.deploys WHERE id = %s", (self.id,)).fetchone()
+        if row is not None and row[0] in ("waiting", "running"):
+            self.fail(error)
+
     def fail(self, error: BaseException, proofs: Sequence[Mapping[str, Any]] = ()) -> None:
         """The deploy has ended by this error."""
         state: Ending = "failed" if isinstance(error, Exception) else "interrupted"
@@ -58,11 +74,34 @@ class Record:
         self.end(state, proofs, str(error) or type(error).__name__)
 
 
-def begin(connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]]) -> Record:
-    """Record that a deploy begins. Nobody else may be deploying: what still runs was interrupted."""
+def announce(connection: psycopg.Connection[Any], started_by: str) -> int:
+    """Record that a deploy is to begin; its number. It is taken for interrupted once the connection is closed."""
+    with connection.transaction():
+        row = connection.execute(
+            "INSERT INTO mesh.deploys (state, plan, started_by) VALUES ('waiting', '[]', %s) RETURNING id",
+            (started_by,),
+        ).fetchone()
+        assert row is not None
+        connection.execute("SELECT pg_advisory_lock(%s, %s)", (WAITING, row[0]))
+    return int(row[0])
+
+
+def begin(
+    connection: psycopg.Connection[Any], plan: Sequence[Mapping[str, Any]], announced: int | None = None
+) -> Record:
+    """Record that a deploy begins, the one that was announced if any.
+
+    Nobody else may be deploying: what still runs was interrupted.
+    """
     connection.execute(
         "UPDATE mesh.deploys SET state = 'interrupted', finished_at = clock_timestamp() WHERE state = 'running'"
     )
+    if announced is not None:
+        connection.execute(
+            "UPDATE mesh.deploys SET state = 'running', plan = %s WHERE id = %s",
+            (Jsonb(list(plan)), announced),
+        )
+        return Record(connection, announced)
     row = connection.execute(
         "INSERT INTO mesh.deploys (state, plan, started_by) VALUES ('running', %s, %s) RETURNING id",
         (Jsonb(list(plan)), _who()),

@@ -23,7 +23,7 @@ from typing import Any
 
 from mesh_core.model.paths import Path
 from mesh_core.model.rollups import Rollup
-from mesh_core.model.view import ViewModel, references
+from mesh_core.model.view_model import ViewModel, references
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.affected import Node, roots_select, walks
 from mesh_core.store.connections import rows_written
 from mesh_core.store.tables import columns_sql, literal, quote

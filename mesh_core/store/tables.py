@@ -15,7 +15,7 @@ from psycopg import sql
 
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.types import ColumnType
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.schemas import DATA, READ
 
 ENTRY, WORKFLOW = "mesh.workflow_entry", "mesh.workflow"
@@ -46,6 +46,11 @@ def bulk_name(relation: str) -> str:
     return f"bulk_{relation}"
 
 
+def ruled_name(relation: str) -> str:
+    """The SQL view of a version's rows that row-level security lets through."""
+    return f"ruled_{relation}"
+
+
 def literal(value: object) -> str:
     """A declared constant as SQL."""
     return sql.Literal(value).as_string(None)
@@ -69,6 +74,7 @@ def create_entity_table(
     if keyed:
         lines.append(f"PRIMARY KEY ({columns_sql(model.key)})")
     connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
+    connection.execute("SELECT mesh.secure(%s)", (relation,))
     if model.name == ENTRY:
         connection.execute(f"CREATE INDEX ON {physical(relation)} (service, entity, key)")
 
@@ -80,6 +86,7 @@ def create_view_table(connection: psycopg.Connection, model: ViewModel, relation
         for column in model.columns
     ]
     connection.execute(f"CREATE TABLE {physical(relation)} ({', '.join(lines)}) WITH (fillfactor = 85)")
+    connection.execute("SELECT mesh.secure(%s)", (relation,))
     key = columns_sql(model.key)
     queue = physical(queue_name(relation))
     connection.execute(f"CREATE TABLE {queue} AS SELECT {key} FROM {physical(relation)}")
@@ -97,10 +104,11 @@ def add_key(connection: psycopg.Connection, model: ViewModel, relation: str) -> 
 
 
 def create_read_view(connection: psycopg.Connection, relation: str, columns: Iterable[str]) -> None:
-    """The SQL view of one version in schema `read`, if it is not there yet."""
+    """The SQL view of one version in schema `read`, and that of only the rows somebody may see, if not there yet."""
     connection.execute(
         f"CREATE OR REPLACE VIEW {READ}.{quote(relation)} AS SELECT {columns_sql(columns)} FROM {physical(relation)}"
     )
+    connection.execute("SELECT mesh.publish(%s)", (relation,))
 
 
 def swap_stable_name(
@@ -147,8 +155,9 @@ def analyze_once(cursor: psycopg.Cursor[Any], relation: str) -> None:
 
 
 def drop_version(connection: psycopg.Connection, relation: str) -> None:
-    """Drop a version's table and its SQL view. Raises psycopg errors when others depend on them."""
-    connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(relation)}")
+    """Drop a version's table and its SQL views. Raises psycopg errors when others depend on them."""
+    for name in (relation, ruled_name(relation)):
+        connection.execute(f"DROP VIEW IF EXISTS {READ}.{quote(name)}")
     for name in (relation, queue_name(relation), bulk_name(relation)):
         connection.execute(f"DROP TABLE IF EXISTS {physical(name)}")
 

@@ -12,7 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from mesh_core.model.entity import EntityModel
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.scratch import Scratch
 from mesh_core.store.view_query import Tables
@@ -36,6 +36,7 @@ class VersionRow:
     reads: Mapping[str, int]
     topics: Sequence[str]
     state: str
+    presentation: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def stem(self) -> str:
@@ -45,8 +46,9 @@ class VersionRow:
     @cached_property
     def model(self) -> EntityModel | ViewModel:
         """What was declared."""
-        reader: type[EntityModel] | type[ViewModel] = EntityModel if self.kind == "entity" else ViewModel
-        return reader.from_json(self.declaration)
+        if self.kind == "entity":
+            return EntityModel.from_json(self.declaration)
+        return ViewModel.from_json(self.declaration, self.presentation)
 
 
 KEPT_UP = ("joined", "live", "previous", "kept")
@@ -110,7 +112,8 @@ def version_rows(connection: psycopg.Connection[Any], state: str | None = None) 
     """Rows of mesh.versions in order of id, of one state or of all."""
     with connection.cursor(row_factory=dict_row) as cursor:
         cursor.execute(
-            "SELECT id, kind, name, number, relation, fingerprint, declaration, reads, topics, state FROM mesh.versions "
+            "SELECT id, kind, name, number, relation, fingerprint, declaration, reads, topics, state, presentation "
+            "FROM mesh.versions "
             "WHERE %(state)s::text IS NULL OR state = %(state)s ORDER BY id",
             {"state": state},
         )
@@ -168,6 +171,16 @@ def set_state(connection: psycopg.Connection[Any], ids: Iterable[int], state: st
     )
 
 
+def present(connection: psycopg.Connection[Any], presentations: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Say this of the live versions of these views; whether anything was said that had not been."""
+    changed = connection.execute(
+        "UPDATE mesh.versions SET presentation = said.value FROM jsonb_each(%s) AS said "
+        "WHERE kind = 'view' AND state = 'live' AND name = said.key AND presentation <> said.value",
+        (Jsonb(presentations),),
+    )
+    return changed.rowcount > 0
+
+
 def insert_version(
     connection: psycopg.Connection[Any],
     *,
@@ -178,6 +191,7 @@ def insert_version(
     declaration: Mapping[str, Any],
     reads: Mapping[str, int],
     topics: Sequence[str],
+    presentation: Mapping[str, Any] | None = None,
 ) -> VersionRow:
     """Register a version as building, under the next number of its name, which none before it had, pruned or not."""
     row = connection.execute(
@@ -189,11 +203,32 @@ def insert_version(
     number = int(row[0])
     relation = f"{stem}__{number}"
     found = connection.execute(
-        "INSERT INTO mesh.versions (kind, name, number, relation, fingerprint, declaration, reads, topics, state) "
-        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'building') RETURNING id",
-        (kind, name, number, relation, fingerprint, Jsonb(declaration), Jsonb(reads), list(topics)),
+        "INSERT INTO mesh.versions "
+        "(kind, name, number, relation, fingerprint, declaration, reads, topics, presentation, state) "
+        "VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, 'building') RETURNING id",
+        (
+            kind,
+            name,
+            number,
+            relation,
+            fingerprint,
+            Jsonb(declaration),
+            Jsonb(reads),
+            list(topics),
+            Jsonb(presentation or {}),
+        ),
     ).fetchone()
     assert found is not None
     return VersionRow(
-        int(found[0]), kind, name, number, relation, fingerprint, declaration, reads, topics, "building"
+        int(found[0]),
+        kind,
+        name,
+        number,
+        relation,
+        fingerprint,
+        declaration,
+        reads,
+        topics,
+        "building",
+        presentation or {},
     )

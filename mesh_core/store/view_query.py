@@ -28,7 +28,7 @@ from mesh_core.model.expressions import (
 )
 from mesh_core.model.paths import Edge, Path
 from mesh_core.model.rollups import Rollup
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.differences import kept_columns
 from mesh_core.store.tables import ENTRY, WORKFLOW, columns_sql, key_text_of, literal, physical, quote
 

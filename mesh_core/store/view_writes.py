@@ -9,7 +9,7 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store import scratch
 from mesh_core.store.affected import (
     Node,

@@ -1,4 +1,4 @@
-"""`/metrics`, `/livez` and `/readyz` of a projector, without a web framework, on loopback only."""
+"""`/metrics`, `/livez` and `/readyz` of a projector or a relay, without a web framework, on loopback only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from mesh_core.errors import MeshError
 from mesh_core.telemetry.metrics import PROJECTOR
@@ -36,31 +36,38 @@ class MetricsServer:
         self._thread.join()
 
 
-def serve_metrics(port: int, readiness: Readiness = lambda: ()) -> MetricsServer:
-    """Serve on 127.0.0.1; port 0 takes any free one. Raises MetricsPortTaken."""
+def serve_metrics(
+    port: int,
+    readiness: Readiness = lambda: (),
+    registry: CollectorRegistry = PROJECTOR,
+    setting: str = "MESH_PROJECTOR_METRICS_PORT",
+) -> MetricsServer:
+    """Serve a registry on 127.0.0.1; port 0 takes any free one. Raises MetricsPortTaken, which names the setting."""
 
     class Handler(_Handler):
         pass
 
     Handler.readiness = staticmethod(readiness)
+    Handler.registry = registry
     try:
         return MetricsServer(ThreadingHTTPServer(("127.0.0.1", port), Handler))
     except OSError as error:
         raise MetricsPortTaken(
             f"Port {port} for metrics cannot be used: {error.strerror}.",
-            remedy="Set MESH_PROJECTOR_METRICS_PORT to another one, or to 0 for none.",
+            remedy=f"Set {setting} to another one, or to 0 for none.",
         ) from error
 
 
 class _Handler(BaseHTTPRequestHandler):
     readiness: Readiness
+    registry: CollectorRegistry
     timeout = 5.0
 
     def do_GET(self) -> None:
         """Answers the three paths."""
         path = self.path.partition("?")[0]
         if path == "/metrics":
-            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(PROJECTOR))
+            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(self.registry))
         elif path == "/livez":
             self._answer(200, "application/json", b'{"status":"alive"}')
         elif path == "/readyz":

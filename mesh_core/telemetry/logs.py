@@ -6,8 +6,9 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -40,6 +41,14 @@ class Ids:
     correlation_id: str | None = None
     workflow_id: str | None = None
     traceparent: str | None = None
+    causation_id: str | None = None
+    """The id of the event that led to what is done now."""
+    tenant_id: str | None = None
+
+
+# One variable for all: structlog's own, one for each, took a twentieth of a small read.
+_NONE = Ids()
+_bound: ContextVar[Ids] = ContextVar("ids", default=_NONE)
 
 
 def get_logger(name: str) -> FilteringBoundLogger:
@@ -55,7 +64,7 @@ def configure_logging(settings: LogSettings) -> None:
     readable = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     level = logging.getLevelName(settings.log_level.upper())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _with_ids,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -94,25 +103,55 @@ def configure_logging(settings: LogSettings) -> None:
 
 @contextmanager
 def bound(
-    *, correlation_id: str | None = None, workflow_id: str | None = None, traceparent: str | None = None
+    *,
+    correlation_id: str | None = None,
+    workflow_id: str | None = None,
+    traceparent: str | None = None,
+    causation_id: str | None = None,
+    tenant_id: str | None = None,
 ) -> Iterator[None]:
-    """Lines logged inside, on this thread or task, carry these ids besides those bound outside."""
-    given = {"correlation_id": correlation_id, "workflow_id": workflow_id, "traceparent": traceparent}
-    values = {name: value for name, value in given.items() if value is not None}
-    if traceparent is not None and (trace_id := trace_id_of(traceparent)):
-        values["trace_id"] = trace_id
-    with structlog.contextvars.bound_contextvars(**values):
+    """Lines logged and events published inside, on this thread or task, carry these ids besides those bound outside.
+
+    Lines carry the first three.
+    """
+    outer = _bound.get()
+    token = _bound.set(
+        Ids(
+            outer.correlation_id if correlation_id is None else correlation_id,
+            outer.workflow_id if workflow_id is None else workflow_id,
+            outer.traceparent if traceparent is None else traceparent,
+            outer.causation_id if causation_id is None else causation_id,
+            outer.tenant_id if tenant_id is None else tenant_id,
+        )
+    )
+    try:
         yield
+    finally:
+        _bound.reset(token)
 
 
 def current() -> Ids:
     """What `bound` has bound here, for an event or a request that goes out."""
-    values: dict[str, Any] = structlog.contextvars.get_contextvars()
-    return Ids(values.get("correlation_id"), values.get("workflow_id"), values.get("traceparent"))
+    return _bound.get()
 
 
 def _logger(name: str = "mesh_core") -> logging.Logger:
     return logging.getLogger(name)
+
+
+def _with_ids(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    ids = _bound.get()
+    trace_id = None if ids.traceparent is None else trace_id_of(ids.traceparent)
+    found = {
+        "correlation_id": ids.correlation_id,
+        "workflow_id": ids.workflow_id,
+        "traceparent": ids.traceparent,
+        "trace_id": trace_id,
+    }
+    for name, value in found.items():
+        if value is not None:
+            line.setdefault(name, value)
+    return line
 
 
 def _all_ids(_: WrappedLogger, __: str, line: EventDict) -> EventDict:

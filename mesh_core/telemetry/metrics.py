@@ -39,6 +39,8 @@ PROJECTOR = _registry()
 """What a projector exposes."""
 API = _registry()
 """What the API exposes, which publishes too."""
+RELAY = _registry()
+"""What a relay exposes, which publishes too."""
 
 # ---- projector: consumed = applied + ignored + dead_lettered + parked, once committed
 
@@ -101,6 +103,36 @@ PRODUCE_ERRORS = Counter("mesh_log_produce_errors", "Records that were not ackno
 
 API.register(PRODUCE_SECONDS)
 API.register(PRODUCE_ERRORS)
+
+# ---- relay
+
+RELAY_PUBLISHED = Counter(
+    "mesh_relay_events_published", "Events that Kafka acknowledged.", ["service"], registry=RELAY
+)
+RELAY_REFUSED = Counter(
+    "mesh_relay_events_refused", "Rows that cannot be published.", ["service"], registry=RELAY
+)
+RELAY_WAITING = Gauge(
+    "mesh_relay_waiting_events",
+    "Rows that wait to be published; counted up to 100,000.",
+    ["service"],
+    registry=RELAY,
+)
+RELAY_HELD = Gauge(
+    "mesh_relay_refused_rows",
+    "Rows that are refused; those of their aggregates wait.",
+    ["service"],
+    registry=RELAY,
+)
+RELAY_LAG_SECONDS = Gauge(
+    "mesh_relay_lag_seconds",
+    "Age of the oldest row that waits; 0 when none does.",
+    ["service"],
+    registry=RELAY,
+)
+RELAY_RETRIES = Counter(
+    "mesh_relay_retries", "Times that a relay waited and began anew.", ["service"], registry=RELAY
+)
 
 # ---- api
 

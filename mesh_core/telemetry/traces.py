@@ -60,9 +60,9 @@ def process_span(topic: str, traceparents: Iterable[str] = (), *, records: int =
 
 
 @contextmanager
-def request_span(name: str, traceparent: str | None = None, *, publishes: bool = True) -> Iterator[Span]:
-    """A span of a served request, a child of the caller's; events that it `publishes` carry its trace."""
-    if not publishes and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+def request_span(name: str, traceparent: str | None = None) -> Iterator[Span]:
+    """A span of a served request, a child of the caller's."""
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         yield trace.INVALID_SPAN  # nobody collects spans; making one takes a tenth of a small read
         return
     with _span(name, SpanKind.SERVER, traceparent, {}) as span:

@@ -28,6 +28,11 @@ order_overview = View(
     "order_overview",
     Order,
     doc="An order with its customer, its shipment and what it is worth, in dollars.",
+    docs={
+        "shipped_at": "When it left; null while it has not.",
+        "total": "What its lines are worth after discounts, without freight.",
+        "products": "Names of what was ordered, 99 at most.",
+    },
     order_id=Order.order_id,
     customer_id=Order.customer_id,
     customer_name=customer[Customer.company_name],

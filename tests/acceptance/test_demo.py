@@ -44,7 +44,13 @@ def test_it_serves_what_the_files_say_then_stops_all_and_runs_again(
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     with subprocess.Popen(
-        [*COMMAND, "--port", str(port)], env=environment, cwd=ROOT, stdout=subprocess.PIPE, text=True
+        [*COMMAND, "--port", str(port)],
+        env=environment,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background has SIGINT ignored, and so would this.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as again:
         try:
             said = until(again, "Serving until Ctrl-C.")

@@ -164,6 +164,7 @@ def test_reads_are_right_through_a_deploy(settings: Settings) -> None:
 @pytest.mark.timeout(1800)
 def test_reads_of_a_million_rows_are_right_and_fast_through_a_deploy(own_stack: OwnStack) -> None:
     settings = Settings(
+        auth_anonymous_role="admin",
         database_url=SecretStr(own_stack.addresses.database_url),
         kafka_bootstrap_servers=own_stack.addresses.kafka_bootstrap_servers,
         kafka_driver="confluent-kafka",

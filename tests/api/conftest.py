@@ -13,7 +13,6 @@ import pytest
 from api.app import create_app
 from mesh_core.cli.serve import bind, server_of
 from mesh_core.settings import Settings
-from tests.read.declarations import deploy_by_hand
 
 NO_KAFKA = "127.0.0.1:1"
 
@@ -38,15 +37,10 @@ def served(settings: Settings) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def deployed_url(database_url: str) -> str:
-    deploy_by_hand(database_url)
-    return database_url
-
-
-@pytest.fixture
 def client(deployed_url: str) -> Iterator[httpx.Client]:
     """A client of the small mesh; Kafka is away."""
     settings = Settings(
+        auth_anonymous_role="admin",
         database_url=deployed_url,
         kafka_bootstrap_servers=NO_KAFKA,
         catalog="tests.read.declarations",

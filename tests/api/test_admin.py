@@ -7,8 +7,10 @@ import os
 import signal
 import subprocess
 import sys
+from urllib.parse import quote
 
 import httpx
+import jsonschema_rs
 import psycopg
 import pytest
 import structlog
@@ -17,6 +19,7 @@ from mesh_core.cli import serve
 from mesh_core.errors import UsageError
 from mesh_core.settings import ROOT, Settings
 from tests.api.conftest import NO_KAFKA, served
+from tests.read.declarations import insert, order
 
 
 def test_ready_until_something_is_halted(client: httpx.Client, deployed_url: str) -> None:
@@ -32,7 +35,9 @@ def test_ready_until_something_is_halted(client: httpx.Client, deployed_url: str
 
 def test_without_schema_or_database_reads_are_problems(database_url: str) -> None:
     for url, kind in ((database_url, "not-migrated"), ("postgresql://x@127.0.0.1:1/x", "read-unavailable")):
-        with served(Settings(database_url=url, kafka_bootstrap_servers=NO_KAFKA)) as client:
+        with served(
+            Settings(database_url=url, kafka_bootstrap_servers=NO_KAFKA, auth_anonymous_role="admin")
+        ) as client:
             answer = client.get("/v1/views/orders/7")
             assert answer.status_code == 503
             assert answer.json()["type"] == f"urn:flexmesh:problem:{kind}"
@@ -79,8 +84,8 @@ def test_openapi_documents_each_deployed_view(client: httpx.Client) -> None:
     row = document["paths"]["/v1/views/orders/{key}"]["get"]
     assert row["operationId"] == "get_orders"
     properties = row["responses"]["200"]["content"]["application/json"]["schema"]["properties"]
-    assert properties["order_id"] == {"type": "integer", "format": "int64"}
-    assert properties["due"] == {"type": ["string", "null"], "format": "date"}
+    assert properties["order_id"] == {"type": "integer", "format": "int64", "examples": [42]}
+    assert properties["due"] == {"type": ["string", "null"], "format": "date", "examples": ["1996-07-04"]}
     operations = [
         operation["operationId"] for path in document["paths"].values() for operation in path.values()
     ]
@@ -88,9 +93,34 @@ def test_openapi_documents_each_deployed_view(client: httpx.Client) -> None:
     assert {"list_views", "get_row", "create_workflow", "list_lines"} <= set(operations)
 
 
-def test_only_loopback_is_listened_on() -> None:
-    with pytest.raises(UsageError, match=r"no access rules yet.*0\.0\.0\.0"):
-        serve.bind("0.0.0.0", 0)  # noqa: S104
+def test_examples_are_what_they_are_examples_of(client: httpx.Client, deployed_url: str) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    insert(deployed_url, "orders__1", order(42, customer="some text"))
+    for view in ("orders", "lines", "shipment_orders"):
+        page, row = paths[f"/v1/views/{view}"]["get"], paths[f"/v1/views/{view}/{{key}}"]["get"]
+        schema = row["responses"]["200"]["content"]["application/json"]["schema"]
+        sample = {name: column["examples"][0] for name, column in schema["properties"].items()}
+        jsonschema_rs.validator_for(schema, validate_formats=True).validate(sample)
+        for parameter in page["parameters"]:
+            for example in parameter["schema"].get("examples", ()):
+                answer = client.get(f"/v1/views/{view}", params={parameter["name"]: example})
+                assert answer.status_code == 200, (parameter["name"], example, answer.text)
+        (key,) = [parameter for parameter in row["parameters"] if parameter["name"] == "key"]
+        answer = client.get(f"/v1/views/{view}/{quote(key['schema']['examples'][0], safe='')}")
+        assert answer.status_code == (200 if view == "orders" else 404), answer.text
+        assert answer.status_code == 200 or answer.json()["type"].endswith(":row-not-found")
+
+
+def test_beyond_loopback_is_listened_on_where_tokens_are_verified_only() -> None:
+    anywhere = "0.0.0.0"  # noqa: S104
+    for given, said in (
+        ({}, "No token can be verified"),
+        ({"auth_anonymous_role": "admin"}, "may do everything"),
+    ):
+        with pytest.raises(UsageError, match=f"{said}.*0\\.0\\.0\\.0"):
+            serve.check_reach(Settings(**given), anywhere)
+        serve.check_reach(Settings(**given), "127.0.0.1")
+    serve.check_reach(Settings(auth_key="x" * 32, auth_anonymous_role="anonymous"), anywhere)
     taken = serve.bind("127.0.0.1", 0)
     with pytest.raises(serve.PortTaken, match="MESH_API_PORT"):
         serve.bind("127.0.0.1", taken.getsockname()[1])

@@ -166,6 +166,7 @@ def test_how_long_it_took_is_told(filled: httpx.Client) -> None:
 @pytest.fixture
 def shared(deployed_url: str) -> Iterator[httpx.Client]:
     settings = Settings(
+        auth_anonymous_role="admin",
         database_url=deployed_url,
         kafka_bootstrap_servers=NO_KAFKA,
         catalog="tests.read.declarations",

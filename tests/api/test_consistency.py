@@ -72,6 +72,23 @@ def test_what_cannot_be_meant_is_refused(filled: httpx.Client, headers: dict[str
     assert next(iter(headers)) in answer.json()["detail"]
 
 
+def test_a_post_is_never_not_modified(filled: httpx.Client) -> None:
+    answer = filled.post("/v1/query", json=[{"view": "orders"}], headers={"If-None-Match": "*"})
+    assert answer.status_code == 200
+    assert "etag" not in answer.headers
+    assert (
+        filled.post("/v1/query", json=[{"view": "orders"}], headers={"Accept": "text/csv"}).status_code == 406
+    )
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/views", "/v1/relations", "/v1/events", "/v1/workflows?service=a&entity=b&key=c"]
+)
+def test_parameters_that_a_route_does_not_have_are_refused(filled: httpx.Client, path: str) -> None:
+    answer = filled.get(f"{path}{'&' if '?' in path else '?'}worflow=1")
+    assert (answer.status_code, answer.json()["type"]) == (400, "urn:flexmesh:problem:unknown-parameter")
+
+
 def test_several_queries_in_one_request(filled: httpx.Client) -> None:
     answer = filled.post(
         "/v1/query",

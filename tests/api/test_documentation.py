@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import re
 
-from api import problems
+from api import authentication, issuer, problems
 from api.app import create_app
+from api.declarations.documents import EXAMPLE
 from api.documents import document
 from api.negotiation import NotAcceptable
+from mesh_core.engine import announcing
+from mesh_core.errors import DependencyUnavailable
 from mesh_core.log import errors as log
+from mesh_core.model import DeclarationError
 from mesh_core.read import database
 from mesh_core.read import errors as read
 from mesh_core.settings import ROOT, Settings
@@ -21,7 +26,13 @@ def test_every_route_is_documented() -> None:
     app = create_app(Settings(database_url="postgresql://x/x", kafka_bootstrap_servers=NO_KAFKA))
     paths = document(app, [])["paths"]
     served = {(method.upper(), path) for path, methods in paths.items() for method in methods}
-    assert set(re.findall(r"^\| `(GET|POST|PUT) ([^`]+)` \|", PAGE, re.MULTILINE)) == served
+    assert set(re.findall(r"^\| `(GET|POST|PUT|DELETE) ([^`]+)` \|", PAGE, re.MULTILINE)) == served
+
+
+def test_the_declaration_that_is_shown_is_that_of_the_document() -> None:
+    page = (ROOT / "docs" / "reference" / "declarations.md").read_text()
+    (shown,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    assert json.loads(shown) == EXAMPLE
 
 
 def test_every_problem_is_documented_with_its_status() -> None:
@@ -33,7 +44,12 @@ def test_every_problem_is_documented_with_its_status() -> None:
             if isinstance(value, type) and issubclass(value, read.ReadError)
         ),
         database.ConnectionLost,
+        authentication.Unauthenticated,
+        issuer.IssuerUnavailable,
         problems.InvalidBody,
+        announcing.TooManyDeploys,
+        DependencyUnavailable,
+        DeclarationError,
         problems.BodyTooLarge,
         problems.UnsupportedMediaType,
         NotAcceptable,
@@ -49,6 +65,7 @@ def test_every_problem_is_documented_with_its_status() -> None:
         ("invalid-request", "422"),
         ("internal-error", "500"),
         ("url-too-long", "414"),
+        ("too-many-requests", "429"),
     }
     documented = {
         (kind, status)

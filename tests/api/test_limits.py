@@ -22,6 +22,7 @@ def limited(deployed_url: str) -> Iterator[httpx.Client]:
             "INSERT INTO data.lines__1 SELECT n::text, 'x', n FROM generate_series(1, 100) AS n"
         )
     settings = Settings(
+        auth_anonymous_role="admin",
         database_url=deployed_url,
         kafka_bootstrap_servers=NO_KAFKA,
         catalog="tests.read.declarations",

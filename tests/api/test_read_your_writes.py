@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import httpx
+import pytest
 
 from mesh_core.log import Position
 from mesh_core.settings import Settings
@@ -15,11 +16,11 @@ from tests.api.conftest import served
 from tests.read.declarations import OrderPlaced, catalog
 from tests.support.mesh import Mesh, wait_for
 
-WRITES = 1_000
 CATALOG = "tests.read.declarations"
 
 
-def test_a_thousand_writes_are_each_read_back(settings: Settings) -> None:
+@pytest.mark.parametrize("writes", [60, pytest.param(1_000, marks=pytest.mark.soak)])
+def test_every_write_is_read_back(settings: Settings, writes: int) -> None:
     settings = settings.model_copy(update={"catalog": CATALOG, "projector_poll_seconds": 0.1})
     mesh = Mesh(settings, catalog)
     mesh.deploy()
@@ -28,8 +29,8 @@ def test_a_thousand_writes_are_each_read_back(settings: Settings) -> None:
     try:
         with served(settings) as client, mesh.publisher as publisher:
             wait_for(lambda: fresh(client), 60, "both projectors at work")
-            for number in range(WRITES):
-                if number == WRITES // 2:
+            for number in range(writes):
+                if number == writes // 2:
                     projectors[0].kill()
                     projectors[0].wait()
                     projectors[0] = mesh.spawn()
@@ -50,7 +51,7 @@ def test_a_thousand_writes_are_each_read_back(settings: Settings) -> None:
                     assert not reached.reaches(written)
             publisher.flush()
             # While the group finds out that a member is gone, its partitions stand still: reads say so.
-            assert said[200] > WRITES * 9 // 10, said
+            assert said[200] > writes * 3 // 4, said
             wait_for(lambda: fresh(client), 90, "being up to date again")
     finally:
         for projector in projectors:
@@ -87,9 +88,10 @@ def test_what_is_old_says_how_old(settings: Settings) -> None:
         assert client.get("/v1/views/orders", headers={"Prefer": "max-staleness=600"}).status_code == 503
         with mesh.projecting():
             wait_for(lambda: fresh(client), 30, "being up to date")
-            time.sleep(4)
-            assert fresh(client), "nothing happens, and that is known"
-        time.sleep(2)
+            until = time.monotonic() + 4
+            while time.monotonic() < until:
+                assert fresh(client), "nothing happens, and that is known"
+        wait_for(lambda: float(client.get("/v1/views/orders").headers["mesh-age"]) > 2, what="growing old")
         answer = client.get("/v1/views/orders", headers={"Prefer": "max-staleness=1"})
         assert answer.status_code == 503
         assert answer.headers["mesh-position"]

@@ -46,6 +46,22 @@ def test_the_policy_of_the_page_names_no_other_host(client: httpx.Client) -> Non
     assert not [source for source in sources if not source.startswith("'") and source != "data:"]
 
 
+def test_no_parameter_is_filled_in_before_anybody_asks(client: httpx.Client) -> None:
+    # What setDefaultValue of ParameterRow in the vendored bundle takes for a value; examples of a schema it does not.
+    document = client.get("/openapi.json").json()
+    parameters = [
+        parameter
+        for path in document["paths"].values()
+        for operation in path.values()
+        for parameter in operation.get("parameters", ())
+    ]
+    assert any("examples" in parameter["schema"] for parameter in parameters)
+    for parameter in parameters:
+        assert not {"example", "examples", "default", "content"} & set(parameter), parameter
+        assert not {"example", "default"} & set(parameter["schema"]), parameter
+        assert parameter["schema"].get("type") != "object"
+
+
 def test_what_is_vendored_says_what_it_is_and_has_its_licence() -> None:
     package, digest = (FOLDER / "package.txt").read_text().splitlines()
     assert re.fullmatch(r"swagger-ui-dist@\d+\.\d+\.\d+", package)

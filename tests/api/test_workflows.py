@@ -15,16 +15,19 @@ from mesh_core.log import KafkaConfig, Position, connect
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.settings import Settings
 from tests.api.conftest import served
-from tests.read.declarations import deploy_by_hand
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 WORKFLOW = str(UUID(int=7))
 
 
 @pytest.fixture
-def publishing(settings: Settings, database_url: str) -> Iterator[httpx.Client]:
+def database_url(deployed_url: str) -> str:
+    return deployed_url
+
+
+@pytest.fixture
+def publishing(settings: Settings) -> Iterator[httpx.Client]:
     """A client of an API with Kafka."""
-    deploy_by_hand(database_url)
     assert settings.kafka_bootstrap_servers
     with connect(KafkaConfig(settings.kafka_bootstrap_servers)).admin() as admin:
         admin.create_topic(MESH_TOPIC, 3)
@@ -124,6 +127,14 @@ def test_entries_that_cannot_be_are_refused(client: httpx.Client, path: str, sta
     assert answer.status_code == status, answer.text
 
 
+def test_a_key_may_have_a_line_break_and_a_slash(publishing: httpx.Client, settings: Settings) -> None:
+    path = f"/v1/workflows/{WORKFLOW}/entries/sales/order"
+    answer = publishing.put(f"{path}/a%0Ab/c%0A")
+    assert answer.status_code == 200, answer.text
+    event = event_at(settings, Position.from_header(answer.headers["mesh-position"]))
+    assert event["data"]["entry_key"] == "a\nb/c\n"
+
+
 def test_without_kafka_a_write_is_refused_and_reads_go_on(client: httpx.Client) -> None:
     answer = client.post("/v1/workflows")
     assert answer.status_code == 503
@@ -132,8 +143,7 @@ def test_without_kafka_a_write_is_refused_and_reads_go_on(client: httpx.Client) 
     assert client.get("/v1/views/orders").status_code == 200
 
 
-def test_without_its_topic_a_write_says_so(settings: Settings, database_url: str) -> None:
-    deploy_by_hand(database_url)
+def test_without_its_topic_a_write_says_so(settings: Settings) -> None:
     with served(settings) as client:
         answer = client.post("/v1/workflows")
         assert (answer.status_code, answer.json()["type"]) == (503, "urn:flexmesh:problem:topic-missing")

@@ -38,7 +38,12 @@ def contender(name: str, workload: Workload = SMALL) -> Contender:
 
 
 @pytest.mark.parametrize(
-    "name", ["straight script kafka-python", "straight script confluent-kafka", "incremental kafka-python"]
+    "name",
+    [
+        "straight script kafka-python",
+        pytest.param("straight script confluent-kafka", marks=pytest.mark.soak),
+        "incremental kafka-python",
+    ],
 )
 def test_a_contender_that_makes_the_right_rows_has_a_figure(name: str, addresses: StackAddresses) -> None:
     SMALL.fill(addresses.kafka_bootstrap_servers)
@@ -64,11 +69,9 @@ def test_the_joined_truth_is_what_folding_every_event_gives() -> None:
     "name",
     [
         "straight script kafka-python",
-        "straight script confluent-kafka",
-        "straight script, bulk kafka-python",
-        "straight script, bulk confluent-kafka",
+        pytest.param("straight script, bulk confluent-kafka", marks=pytest.mark.soak),
         "straight script in two processes, bulk confluent-kafka",
-        "hand-written, 100 events a transaction, confluent-kafka",
+        pytest.param("hand-written, 100 events a transaction, confluent-kafka", marks=pytest.mark.soak),
         "incremental confluent-kafka",
         "bulk kafka-python",
     ],
@@ -100,7 +103,10 @@ def test_growth_tells_rate_and_memory(addresses: StackAddresses) -> None:
     assert memory.value > 10
 
 
-@pytest.mark.parametrize("name", ["straight script confluent-kafka", "incremental kafka-python"])
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param("straight script confluent-kafka", marks=pytest.mark.soak), "incremental kafka-python"],
+)
 def test_freshness_is_told_in_percentiles(name: str, addresses: StackAddresses) -> None:
     workload = Freshness(rate=100, seconds=1)
     p50, p99 = workload.figures(contender(name, workload), addresses)
@@ -117,7 +123,15 @@ class OneRowElse(ContactUpdates):
         connection.execute("UPDATE truth SET status = 'else' WHERE id = 17")
 
 
-@pytest.mark.parametrize("name", ["hand-written route", "mesh api", "fan-out by service", "fan-out by row"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("hand-written route", marks=pytest.mark.soak),
+        "mesh api",
+        pytest.param("fan-out by service", marks=pytest.mark.soak),
+        "fan-out by row",
+    ],
+)
 def test_answers_are_right_and_counted(
     name: str, addresses: StackAddresses, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import psycopg
 
+from mesh_core.emit import Publisher
 from mesh_core.engine.deploy import Topics, Wishes, deploy
 from mesh_core.model import Catalog
+from mesh_core.model.builtin import GrantMade
 from tests.cli.conftest import Done, Mesh
 from tests.cli.domain import TOPIC, WORKFLOW, added, lines, sold
 
@@ -174,3 +176,18 @@ def test_a_workflow_with_its_entries_and_its_timeline(mesh: Mesh) -> None:
     assert "shop.sale.made.v1" in mesh("workflow", WORKFLOW).out
     assert mesh("workflow", "0198a000-0000-7000-8000-00000000ffff").status == 1
     assert mesh("workflow", "not-a-uuid").status == 2
+
+
+def test_plan_and_status_tell_of_central_grants_without_effect(mesh: Mesh) -> None:
+    mesh.deployed()
+    said = {"role": "clerk", "rules": [{"columns": None}], "changed_by": "boss"}
+    with mesh.surroundings.driver.producer() as producer:
+        publisher = Publisher(producer, source="/test")
+        for resource in ("view:shop_overview", "view:shop_overviews", "timeline"):
+            publisher.publish(GrantMade.model_validate(said | {"resource": resource}))
+        publisher.flush()
+    mesh.project()
+    (told,) = mesh("status", "--json").json["grants"]
+    assert "clerk on view:shop_overviews has no effect" in told
+    assert told in mesh("status").out
+    assert f"warning: {told}" in mesh("plan").err

@@ -73,7 +73,7 @@ VALUES = st.recursive(
 
 
 @given(fields(TYPES), VALUES)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_schema_and_decoder_agree_on_any_payload(described: tuple[Field, ...], payload: Any) -> None:
     check_agreement(described, payload)
 
@@ -106,7 +106,7 @@ def likely(draw: Callable[[Any], Any], kind: FieldType) -> Any:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_schema_and_decoder_agree_on_likely_events(data: st.DataObject) -> None:
     described = data.draw(fields(TYPES))
     check_agreement(described, data.draw(likely(FieldType("object", fields=described))))

@@ -63,8 +63,9 @@ def test_every_metric_of_each_process() -> None:
         for section in (REFERENCE / "metrics.md").read_text().split("\n## ")[1:]
     }
     publishing = documented["Whatever publishes"]
-    assert documented.keys() == {"A projector", "Whatever publishes", "The API"}
+    assert documented.keys() == {"A projector", "A relay", "Whatever publishes", "The API"}
     assert exposed(metrics.PROJECTOR) == documented["A projector"]
+    assert exposed(metrics.RELAY) == documented["A relay"]
     assert exposed(metrics.API) == publishing + documented["The API"]
     assert exposed(REGISTRY) == publishing
 

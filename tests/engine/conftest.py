@@ -10,7 +10,14 @@ from mesh_core.settings import Settings
 from tests.engine.desk import catalog, say
 from tests.engine.domain import CATALOG
 from tests.support.mesh import Mesh
-from tests.support.services import Services, fresh_settings
+from tests.support.services import Services, fresh_database, fresh_settings
+
+
+@pytest.fixture
+def database_url(services: Services, migrated_url: str) -> Iterator[str]:
+    """The URL of a migrated database of the test's own."""
+    with fresh_database(services.database_url, like=migrated_url) as url:
+        yield url
 
 
 @pytest.fixture

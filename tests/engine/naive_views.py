@@ -26,7 +26,7 @@ from mesh_core.model.expressions import (
 )
 from mesh_core.model.paths import Edge, Path
 from mesh_core.model.rollups import Rollup
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 
 Row = Mapping[str, Any]
 EXACT = Context(prec=5000)

@@ -39,8 +39,19 @@ def test_deploying_the_same_again_changes_nothing(desk: Mesh) -> None:
 
 def test_documentation_rebuilds_nothing(desk: Mesh) -> None:
     before = relations(desk)
-    assert changes(desk.deploy(catalog(doc="Now with a word about it."))) == {}
+    assert changes(desk.deploy(catalog(doc="Now with a word about it."))) == {"client_overview": "annotated"}
     assert relations(desk) == before
+    said = "SELECT presentation FROM mesh.versions WHERE kind = 'view' AND state = 'live'"
+    assert desk.query(said) == [({"doc": "Now with a word about it."},)]
+    assert changes(desk.deploy(catalog(doc="Now with a word about it."))) == {}
+    # Together with a change it comes with the new version; a rollback brings back what was said then.
+    changed = desk.deploy(catalog(sums=True, doc="Another."))
+    assert {step.name: step.details for step in changed.steps if step.change == "changed"} == {
+        "client_overview": ("column cost is new", "what is said of it")
+    }
+    assert desk.query(said) == [({"doc": "Another."},)]
+    swapping.rollback(desk.database_url)
+    assert desk.query(said) == [({"doc": "Now with a word about it."},)]
 
 
 def test_a_changed_view_is_computed_from_entities_that_stay(desk: Mesh) -> None:

@@ -8,7 +8,7 @@ from tests.support.mesh import Mesh
 
 
 def costs(desk: Mesh, **flags: bool) -> dict[str, Cost]:
-    return {cost.name: cost for cost in estimate(desk.database_url, catalog(**flags), desk.driver)}
+    return {cost.name: cost for cost in estimate(desk.database_url, catalog(**flags), desk.driver).costs}
 
 
 def built(desk: Mesh, kind: str, done: int, seconds: float) -> None:

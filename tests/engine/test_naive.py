@@ -31,7 +31,7 @@ def two_plans(draw: Any) -> tuple[Plan, Plan]:
 
 @pytest.mark.timeout(400)  # pure Python, at the mercy of a busy machine
 @given(plans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_every_record_is_counted_once(plan: Plan) -> None:
     mesh = lived(plan)
     for (topic, partition), counts in mesh.counters.items():
@@ -43,7 +43,7 @@ def test_every_record_is_counted_once(plan: Plan) -> None:
 
 @pytest.mark.timeout(400)
 @given(two_plans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_rows_do_not_depend_on_the_way_they_were_delivered(both: tuple[Plan, Plan]) -> None:
     same_rows(both)
 

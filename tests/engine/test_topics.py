@@ -231,6 +231,7 @@ def test_a_halt_and_its_end_reach_every_projector(mesh: Mesh, monkeypatch: pytes
         mesh.publish(CustomerSaved(customer_id="A", name="Ann"), "A")
         wait_for(lambda: "A" in mesh.rows("crm_customer"))
         wait_for(lambda: shared_by_two(mesh))  # an assignment would end the halt
+        wait_for(lambda: all(each.projector._standing.positions for each in (first, second)))
         with psycopg.connect(mesh.database_url, autocommit=True) as connection:
             checkpoints.halt(connection, "crm.events", "The operator looks at it.")
             wait_for(

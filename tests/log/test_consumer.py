@@ -346,7 +346,7 @@ def test_a_recreated_topic_has_another_id(admin: Admin, topic: Topics) -> None:
 
 
 def test_offsets_of_many_partitions_are_told_at_once(driver: Driver, topic: Topics) -> None:
-    """Also while a fetch of partitions that are read to their end is under way."""
+    """Also while a fetch of partitions that are read to their end is under way: one by one they take 16 s."""
     name = topic(16)
     partitions = [TopicPartition(name, number) for number in range(16)]
     with driver.consumer() as consumer:
@@ -355,4 +355,4 @@ def test_offsets_of_many_partitions_are_told_at_once(driver: Driver, topic: Topi
             consumer.poll(100, 0.2)
         begun = time.monotonic()
         assert consumer.beginning_offsets(partitions) == consumer.end_offsets(partitions)
-        assert time.monotonic() - begun < 2.0
+        assert time.monotonic() - begun < 8.0

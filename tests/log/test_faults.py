@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import subprocess
+import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import replace
 
@@ -58,7 +62,16 @@ def healthy(consumer: Consumer) -> bool:
     return consumer.last_error is None
 
 
-@pytest.mark.parametrize("group", ["projectors", None])
+@pytest.mark.parametrize(
+    ("config", "group"),
+    [
+        ("kafka-python", "projectors"),
+        ("confluent-kafka", None),
+        pytest.param("kafka-python", None, marks=pytest.mark.soak),
+        pytest.param("confluent-kafka", "projectors", marks=pytest.mark.soak),
+    ],
+    indirect=["config"],
+)
 def test_a_broker_killed_and_restarted_under_load(
     config: KafkaConfig, own_stack: OwnStack, group: str | None
 ) -> None:
@@ -123,10 +136,35 @@ def test_a_record_that_is_not_acknowledged_in_time_fails_and_the_producer_recove
             lost.result(10)
         assert time.monotonic() - started < 5
         stack.kafka.start(own_stack.directory)
-        second = producer.send(TOPIC, b"k", b"after").result(20)
+        second = None
+        while second is None:  # a busy machine takes longer than 2 s to have the broker back
+            with contextlib.suppress(DeliveryTimeout, LogUnavailable):
+                second = producer.send(TOPIC, b"k", b"after").result(20)
         assert second.partition == first.partition
         consumer.assign({first.partition: 0})
         values = [value for _, _, value in read(consumer, second.offset + 1)]
         assert values[0] == b"before"
         assert values[-1] == b"after"
-        assert set(values[1:-1]) <= {b"lost"}
+        assert set(values[1:-1]) <= {b"lost", b"after"}
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+def test_what_is_acknowledged_of_a_topic_just_made_is_in_it(
+    driver: Driver, topic: Callable[[int], str]
+) -> None:
+    """On a busy machine, where some partitions are not ready for their first batch, but for the second."""
+    burning = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(6)]
+    try:
+        for _ in range(50):
+            name = topic(40)
+            with driver.producer() as producer:
+                for sent in [producer.send(name, f"key-{n}".encode(), b"x") for n in range(4_000)]:
+                    sent.result(60)
+            with driver.consumer() as consumer:
+                ends = consumer.end_offsets([TopicPartition(name, n) for n in range(40)])
+            assert sum(ends.values()) == 4_000
+    finally:
+        for each in burning:
+            each.kill()
+            each.wait()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 from collections import defaultdict
 from collections.abc import Callable
-from concurrent.futures import Future
 from types import SimpleNamespace
 
 import pytest
@@ -15,8 +14,10 @@ from mesh_core.log import (
     Delivered,
     Driver,
     KafkaConfig,
+    LogError,
     LogUnavailable,
     MessageTooLarge,
+    Outgoing,
     Position,
     TopicMissing,
     TopicPartition,
@@ -118,7 +119,38 @@ def test_a_record_that_the_broker_had_already_is_the_last_one_or_before(
     with driver.producer() as producer:
         sent = [producer.send(name, b"k", str(n).encode()) for n in range(3)]
         assert [future.result(10).offset for future in sent] == [0, 1, 2]
-        again: Future[Delivered] = Future()
+        again: list[Delivered | Exception] = []
         record = SimpleNamespace(topic=lambda: name, partition=lambda: 0, offset=lambda: None)
-        producer._settled(again, None, record)  # type: ignore[attr-defined]
-        assert again.result(0) == Delivered(TopicPartition(name, 0), 2)
+        producer._answered(again.append, None, record)  # type: ignore[attr-defined]
+        assert again == [Delivered(TopicPartition(name, 0), 2)]
+
+
+def test_what_is_sent_together_is_told_one_by_one(driver: Driver, topic: Topics) -> None:
+    name = topic(3)
+    records = [Outgoing(name, f"k{n}".encode(), str(n).encode(), 1_000 + n) for n in range(500)]
+    with driver.producer() as producer:
+        sent = producer.send_all(records)
+        single = producer.send(name, b"k0", b"after")
+        sent.done.result(30)
+        places = [each for each in sent.results if isinstance(each, Delivered)]
+        assert len(places) == len(set(places)) == 500
+        after = single.result(30)
+        assert after.offset > next(each.offset for each in places if each.partition == after.partition)
+        producer.send_all([]).done.result(0)
+        producer.flush(10)
+    with driver.consumer() as consumer:
+        ends = consumer.end_offsets([TopicPartition(name, n) for n in range(3)])
+    assert sum(ends.values()) == 501
+
+
+def test_of_what_is_sent_together_nothing_is_sent_behind_what_is_not(driver: Driver, topic: Topics) -> None:
+    name = topic(1)
+    with driver.producer() as producer:
+        large = producer.send_all([Outgoing(name, b"k", b"1"), Outgoing(name, b"k", b"x" * 1_000_001)])
+        large.done.result(5)
+        assert [type(each) for each in large.results] == [MessageTooLarge, MessageTooLarge]
+    closed = producer.send_all([Outgoing(name, b"k", b"1")])
+    closed.done.result(0)
+    assert isinstance(closed.results[0], LogError)
+    with driver.consumer() as consumer:
+        assert consumer.end_offsets([TopicPartition(name, 0)]) == {TopicPartition(name, 0): 0}

@@ -27,7 +27,7 @@ from mesh_core.model.entity import EntityModel
 from mesh_core.model.expressions import Expr
 from mesh_core.model.identifiers import key_parts, key_text
 from mesh_core.model.plain import expression_from_json, expression_to_json
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from tests.engine.domain import CATALOG
 from tests.model.declarations import (
     Country,
@@ -187,7 +187,13 @@ def test_record_keys_are_the_parents_where_each_makes_rows() -> None:
     assert Line.model.record_key == ("order_id",)
     assert Line.model.key == ("order_id", "product_id")
     assert Order.model.record_key == ("order_id",)
-    assert [entity.model.record_key for entity in BUILT_IN_ENTITIES] == [("workflow_id",), ("workflow_id",)]
+    assert [entity.model.record_key for entity in BUILT_IN_ENTITIES] == [
+        ("workflow_id",),
+        ("workflow_id",),
+        ("name",),
+        ("role",),
+        ("role", "resource"),
+    ]
 
 
 def test_key_texts_go_there_and_back() -> None:

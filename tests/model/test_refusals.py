@@ -270,6 +270,17 @@ VIEWS: list[tuple[Callable[[], Any], str]] = [
     ),
     (lambda: View("v", Order, order_id=Order.order_id, x=lines), "v.x: "),
     (lambda: View("v", Order, order_id=Order.order_id, indexes=["x"]), "v: there is no column x"),
+    (
+        lambda: View("v", Order, order_id=Order.order_id, docs={"x": "?"}),
+        "v: there is no column x, which docs",
+    ),
+    (lambda: View("v", Order, order_id=Order.order_id, doc="a\0b"), "v: what is said of it is text"),
+    (lambda: View("v", Order, order_id=Order.order_id, cache=0), "v: the cache level 0 is neither 1 to"),
+    (lambda: View("v", Order, order_id=Order.order_id, cache=True), "v: the cache level True is neither"),
+    (
+        lambda: View("v", Order, order_id=Order.order_id, x=Order.placed_at > "soon"),
+        "v.x: model.order.placed_at is timestamptz: Invalid isoformat string: 'soon'",
+    ),
     (lambda: View("v", Order, order_id=Order.order_id, indexes=[()]), "is empty or names something twice"),
     (
         lambda: View("v", Order, order_id=Order.order_id, indexes=["order_id", ("order_id",)]),

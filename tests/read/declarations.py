@@ -12,7 +12,7 @@ from psycopg.types.json import Jsonb
 
 from mesh_core.model import Catalog, Col, Entity, Event, Key, View, by_workflow, column, many, one, upsert
 from mesh_core.model.entity import EntityModel
-from mesh_core.model.view import ViewModel
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store import tables
 from mesh_core.store.migrate import migrate
 from mesh_core.store.versions import insert_version, raise_generation
@@ -135,6 +135,7 @@ def add_version(
         tables.create_entity_table(connection, model, row.relation)
     else:
         tables.create_view_table(connection, model, row.relation)
+    tables.create_read_view(connection, row.relation, [column.name for column in model.columns])
     connection.execute(
         "UPDATE mesh.versions SET state = 'previous' WHERE kind = %s AND name = %s AND state = 'live'",
         (kind, model.name),

@@ -91,9 +91,11 @@ class Check:
         found = self.place.value(row)
         match self.operator:
             case "is":
-                keywords = {"null": MISSING, "true": True, "false": False, "unknown": MISSING}
                 if self.value == "not_null":
                     return found is not MISSING
+                if isinstance(self.value, bool):  # from the values of a column, as any other operator's
+                    return found is self.value
+                keywords = {"null": MISSING, "true": True, "false": False, "unknown": MISSING}
                 return found is keywords[self.value]
             case "isdistinct":
                 return found is MISSING or not equal(found, self.value)

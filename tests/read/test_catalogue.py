@@ -24,11 +24,12 @@ from mesh_core.read import (
     workflow,
     workflows_of,
 )
+from mesh_core.read.database import Reader
 from mesh_core.read.status import unready
 from mesh_core.store.control import held_events
 from tests.read.declarations import catalog, deploy_by_hand, insert, order
 
-Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
+Reading = Callable[[Callable[[Reader], Awaitable[Any]]], Any]
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 PAGING = Paging(3, 1000, b"a key for cursors")
 AT = datetime(2026, 1, 31, 12, tzinfo=UTC)
@@ -213,9 +214,9 @@ def test_the_timeline_is_in_order_of_time_and_filtered(deployed_url: str, readin
 
 
 def test_readiness_names_what_is_missing(database_url: str, deployed_url: str, reading: Reading) -> None:
-    assert reading(lambda database: unready(database, DECLARED)) == []
+    assert reading(lambda database: unready(database.database, DECLARED)) == []
     halt(deployed_url, "re-created")
-    assert reading(lambda database: unready(database, [*DECLARED, "late"])) == [
+    assert reading(lambda database: unready(database.database, [*DECLARED, "late"])) == [
         "Not deployed: late. Run mesh deploy.",
         "Halted: logistics.events[1]: re-created",
     ]
@@ -227,7 +228,7 @@ def test_a_database_without_schema_says_so(database_url: str) -> None:
     async def read() -> list[str]:
         async with Database(database_url, pool_size=1, statement_timeout_seconds=1) as database:
             with pytest.raises(errors.NotMigrated):
-                await views(database)
+                await views(database.as_itself)
             return await unready(database, ())
 
     assert "mesh migrate" in asyncio.run(read())[0]

@@ -113,7 +113,9 @@ class Reader:
         runner.run(self.database.open())
 
     def page(self, parameters: Sequence[tuple[str, str]], limit: int = 1000) -> Any:
-        return self.runner.run(list_rows(self.database, "orders", parameters, Paging(limit, 1000, KEY)))
+        return self.runner.run(
+            list_rows(self.database.as_itself, "orders", parameters, Paging(limit, 1000, KEY))
+        )
 
     def rows(self, *parameters: tuple[str, str]) -> list[Any]:
         return _exact(self.page(parameters).body)
@@ -190,7 +192,7 @@ orders = st.lists(
 ).filter(lambda parts: all(by.place.column != "order_id" for by in parts[:-1]))
 
 
-@settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=120, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(asked=st.lists(conditions, max_size=3), by=orders, limit=st.integers(1, 25))
 def test_filters_and_orders_give_what_python_gives(
     reader: Reader, asked: list[Check | Group], by: list[By], limit: int
@@ -216,7 +218,7 @@ def test_filters_and_orders_give_what_python_gives(
     assert page.first
 
 
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(chosen=st.lists(places, min_size=1, max_size=5))
 def test_selections_give_what_python_gives(reader: Reader, chosen: list[Place]) -> None:
     select = ",".join(f"c{n}:{place.text}" for n, place in enumerate(chosen))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import psycopg
 import pytest
 
-from mesh_core.model import Catalog, View
 from mesh_core.read.compiler import Statement, list_statement, point_statement
 from mesh_core.read.grammar import Paging, list_query, point_query
 from mesh_core.read.queries import ListQuery, Place
+from mesh_core.read.repeated import Repeated
 from mesh_core.read.versions import LOAD, Live, live_from
 from mesh_core.store.tables import add_key
-from tests.read.declarations import Line, Order, Shipment, deploy_by_hand, shipments
+from tests.read.declarations import add_version, deploy_by_hand, orders
 from tests.support.services import Services, fresh_database
 
 ROWS = 100_000
@@ -29,21 +30,8 @@ SELECT n, CASE WHEN n % 2 = 0 THEN 'C' || n % 10 ELSE 'D' || n END, n % 1000, CA
 FROM generate_series(1, {ROWS}) AS n
 """
 
-indexed = View(
-    "indexed",
-    Order,
-    indexes=["customer", ("total", "customer"), "weight", ("express", "placed_at")],
-    order_id=Order.order_id,
-    customer=Order.customer,
-    total=Order.total,
-    weight=Order.weight,
-    express=Order.express,
-    placed_at=Order.placed_at,
-    due=Order.due,
-    reference=Order.reference,
-    extra=Order.extra,
-    shipment_count=shipments.count(),
-)
+INDEXES = (("customer",), ("total", "customer"), ("weight",), ("express", "placed_at"))
+INDEXED = replace(orders.model, name="indexed", indexes=INDEXES)
 
 Found = tuple[psycopg.Connection[Any], Live]
 
@@ -51,10 +39,11 @@ Found = tuple[psycopg.Connection[Any], Live]
 @pytest.fixture(scope="module")
 def large(services: Services) -> Iterator[Found]:
     with fresh_database(services.database_url) as url:
-        deploy_by_hand(url, Catalog.of(entities=[Order, Line, Shipment], views=[indexed]))
+        deploy_by_hand(url)
         with psycopg.connect(url, autocommit=True) as connection:
+            add_version(connection, INDEXED, ["sales.events"])
             connection.execute(FILL)
-            add_key(connection, indexed.model, "indexed__1")
+            add_key(connection, INDEXED, "indexed__1")
             yield connection, live_from(connection.execute(LOAD).fetchall())
 
 
@@ -107,10 +96,22 @@ def test_a_page_in_an_indexed_order_reads_a_page(large: Found, order: str) -> No
                 f"{name} backwards={backwards}": list_statement(at(query, values, backwards=backwards))
                 for backwards in (False, True)
             }
-        statements["last"] = list_statement(at(query, (), backwards=True))
+        statements["last"] = list_statement(at(query, last_place(connection, query), backwards=True))
         for what, statement in statements.items():
             read, text = rows_read(connection, statement)
             assert read <= 4 * (LIMIT + 1), f"{what} page by {order or 'key'} reads {read} rows\n{text}"
+
+
+def last_place(connection: psycopg.Connection[Any], query: ListQuery) -> tuple[str | None, ...]:
+    """That of the last row: the first one of the order the other way round."""
+    order = tuple(
+        replace(part, descending=not part.descending, nulls_first=not part.nulls_first)
+        for part in query.order
+    )
+    statement = list_statement(replace(query, order=order))
+    row = connection.execute(statement.text, statement.parameters).fetchone()
+    assert row is not None
+    return tuple(json.loads(row[5]))
 
 
 def at(query: ListQuery, values: tuple[str | None, ...], *, backwards: bool) -> ListQuery:
@@ -140,3 +141,18 @@ def test_a_filter_by_an_index_reads_what_it_keeps(
 def test_one_row_is_one_row(large: Found) -> None:
     connection, live = large
     assert rows_read(connection, point_statement(point_query(live.views["indexed"], "777")))[0] == 1
+
+
+def test_reads_that_share_a_statement_read_what_each_would(large: Found) -> None:
+    connection, live = large
+    version = live.views["indexed"]
+    afters = ("100", "50000", "99990")
+    parameters = [[("order_id", f"gt.{after}")] for after in afters]
+    repeated = Repeated()
+    pages = [repeated.statement(version, each, PAGING)[1] for each in parameters]
+    rows = [point_statement(point_query(version, key)) for key in afters]
+    for statements, most in ((pages, LIMIT + 1), (rows, 1)):
+        form = statements[0].form
+        assert form is not None
+        read, text = rows_read(connection, form.together(statements))
+        assert read <= len(statements) * most, text

@@ -15,10 +15,11 @@ import pytest
 
 from mesh_core.model import Catalog, View
 from mesh_core.read import Database, Page, Paging, list_rows
+from mesh_core.read.database import Reader
 from mesh_core.store.tables import add_key
 from tests.read.declarations import Line, Order, Shipment, deploy_by_hand
 
-Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
+Reading = Callable[[Callable[[Reader], Awaitable[Any]]], Any]
 paged = View(
     "paged",
     Order,
@@ -98,7 +99,7 @@ async def walk(url: str, order: str, limit: int) -> tuple[Counter[int], Counter[
 
         async def read(cursor: str | None, counted: Counter[int]) -> Page:
             given = [("cursor", cursor)] if cursor else []
-            page = await list_rows(database, "paged", [("order", order), *given], paging)
+            page = await list_rows(database.as_itself, "paged", [("order", order), *given], paging)
             counted.update(row["order_id"] for row in json.loads(page.body))
             return page
 

@@ -17,13 +17,14 @@ import psycopg
 import pytest
 
 from mesh_core.model.identifiers import key_text
-from mesh_core.read import Database, Page, Paging, list_rows, one_row
+from mesh_core.read import Page, Paging, list_rows, one_row
 from mesh_core.read import errors as refused
+from mesh_core.read.database import Reader
 from mesh_core.settings import ROOT
 from tests.read.declarations import add_version, insert, order, orders
 
 KEY = b"a key for cursors"
-Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
+Reading = Callable[[Callable[[Reader], Awaitable[Any]]], Any]
 
 
 def page(
@@ -320,7 +321,7 @@ def test_rows_and_position_are_of_one_snapshot(deployed_url: str, reading: Readi
                 connection.execute("UPDATE data.orders__1 SET shipment_count = %s", (count,))
                 connection.commit()
 
-    async def read(database: Database) -> set[int]:
+    async def read(database: Reader) -> set[int]:
         seen = set()
         for _ in range(150):
             one, many = await asyncio.gather(

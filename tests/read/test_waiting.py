@@ -15,19 +15,21 @@ import pytest
 from mesh_core.log import Position
 from mesh_core.read import (
     Asked,
-    Database,
     Demand,
     Paging,
     answer_several,
+    changes,
     errors,
     list_rows,
     one_row,
     workflows_of,
 )
+from mesh_core.read.database import Reader
+from mesh_core.read.subject import Subject
 from tests.read.declarations import insert, order
 
 PAGING = Paging(3, 1000, b"a key for cursors")
-Reading = Callable[[Callable[[Database], Awaitable[Any]]], Any]
+Reading = Callable[[Callable[[Reader], Awaitable[Any]]], Any]
 
 
 @pytest.fixture
@@ -105,19 +107,21 @@ def test_a_read_that_waits_survives_the_loss_of_its_connections(url: str, readin
     writer.join()
 
 
-def test_a_read_that_waits_looks_only_when_it_may_be_met(url: str, reading: Reading) -> None:
+def test_a_read_that_waits_looks_only_when_it_may_be_met(
+    url: str, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(errors.NotReached):
         row(reading, Demand(at(1), wait=0.3))
     looks: list[float] = []
 
-    async def read(database: Database) -> Any:
-        plain = database.snapshot
+    async def read(database: Reader) -> Any:
+        plain = database.database.snapshot
 
-        def counted() -> Any:
+        def counted(subject: Subject) -> Any:
             looks.append(time.monotonic())
-            return plain()
+            return plain(subject)
 
-        database.snapshot = counted  # type: ignore[method-assign]
+        monkeypatch.setattr(database.database, "snapshot", counted)
         return await one_row(database, "orders", "1", None, Demand(at(60), wait=20))
 
     def write() -> None:
@@ -136,8 +140,21 @@ def test_a_read_that_waits_looks_only_when_it_may_be_met(url: str, reading: Read
     assert len(looks) <= 2 + (looks[-1] - looks[0]) / 0.9, "not at each of sixty notifications"
 
 
+def test_more_may_not_wait_than_are_borne(
+    url: str, reading: Reading, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes, "MAX_WAITING", 3)
+
+    async def five(database: Reader) -> list[Any]:
+        waiting = [one_row(database, "orders", "1", None, Demand(at(1), wait=0.5)) for _ in range(5)]
+        return await asyncio.gather(*waiting, return_exceptions=True)
+
+    kinds = [type(error) for error in reading(five)]
+    assert (kinds.count(errors.ReadUnavailable), kinds.count(errors.NotReached)) == (2, 3)
+
+
 def test_many_wait_on_few_connections(url: str, reading: Reading) -> None:
-    async def all_of_them(database: Database) -> list[Any]:
+    async def all_of_them(database: Reader) -> list[Any]:
         wanted = [one_row(database, "orders", "1", None, Demand(at(1 + n % 3), wait=20)) for n in range(40)]
         return await asyncio.gather(*wanted)
 
@@ -238,7 +255,7 @@ def test_several_queries_are_of_one_snapshot(url: str, reading: Reading) -> None
         Asked("orders", {"order_id": ["gte.1", "lt.2"]}),
     ]
 
-    async def read(database: Database) -> set[int]:
+    async def read(database: Reader) -> set[int]:
         seen = set()
         for turn in range(60):
             demand = Demand(at(turn), wait=20) if turn % 2 else Demand()
@@ -282,7 +299,10 @@ def test_of_several_queries_the_one_at_fault_is_named(url: str, reading: Reading
 
 def test_workflows_are_waited_for_too(url: str, reading: Reading) -> None:
     demand = Demand(Position.from_json({"mesh.events": {"0": 1}}))
-    find = lambda database: workflows_of(database, "sales", "order", "7", PAGING, demand=demand)  # noqa: E731
+
+    def find(database: Reader) -> Awaitable[Any]:
+        return workflows_of(database, "sales", "order", "7", PAGING, demand=demand)
+
     with pytest.raises(errors.NotReached):
         reading(find)
     execute(url, "UPDATE mesh.checkpoints SET next_offset = 1 WHERE topic = 'mesh.events'")

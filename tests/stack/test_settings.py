@@ -60,7 +60,13 @@ def test_every_setting_is_described() -> None:
     rows = load_settings().describe()
     assert {row.name for row in rows} == set(Settings.model_fields)
     assert all(row.description.endswith(".") for row in rows)
-    assert {row.name for row in rows if row.secret} == {"cursor_key", "database_url", "kafka_sasl_password"}
+    assert {row.name for row in rows if row.secret} == {
+        "auth_key",
+        "cursor_key",
+        "database_url",
+        "kafka_sasl_password",
+        "relay_outboxes",
+    }
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,12 @@ from mesh_core.settings import PREFIX, ROOT, Settings
 from mesh_core.stack.locks import exclusive
 
 _STACKS = ROOT / ".mesh" / "test-stack"
-_QUICK: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off"}
-"""Tests do not survive a power cut; a killed server loses nothing without these."""
+_QUICK: Mapping[str, str] = {
+    "fsync": "off",
+    "full_page_writes": "off",
+    "autovacuum_naptime": "30s",
+}
+"""Tests do not survive a power cut; a killed server loses nothing without the first two. And each test has a database."""
 
 
 @dataclass(frozen=True)
@@ -112,11 +116,16 @@ def _remove(folder: Path) -> None:
 
 
 @contextmanager
-def fresh_database(services_url: str) -> Iterator[str]:
-    """The URL of an empty database, dropped afterwards with whatever is still connected."""
+def fresh_database(services_url: str, like: str | None = None) -> Iterator[str]:
+    """The URL of an empty database, dropped afterwards with whatever is still connected.
+
+    Or of one that is as the database at `like` is, to which nobody may be connected.
+    """
+    template = urlsplit(like).path[1:] if like else "template0"
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(services_url, autocommit=True) as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield urlunsplit(urlsplit(services_url)._replace(path=f"/{name}"))
     finally:
@@ -147,7 +156,7 @@ def fresh_settings(services: Services, **more: Any) -> Iterator[Settings]:
             group=f"group{uuid.uuid4()}",
             projector_metrics_port=0,
             api_port=0,
-            **more,
+            **{"auth_anonymous_role": "admin", **more},
         )
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from mesh_core.settings import Settings
 
 LOOPBACK = "127.0.0.1"
+ANONYMOUS = "anonymous"
+"""The role of whoever asks the demo without a token."""
+PAGES = "http://127.0.0.1:8080,http://localhost:8080"
+"""Where the page of examples/orders is served: it may read the demo."""
 
 
 class NotRight(MeshError):
@@ -87,6 +91,10 @@ class _Demo:
         preparation.prepare_database(mesh, modules)
         self._say("starting a projector and the API")
         environment = {"MESH_CATALOG": modules, "MESH_API_HOST": LOOPBACK, "MESH_API_PORT": str(port)}
+        if self.settings.auth_anonymous_role is None:
+            environment["MESH_AUTH_ANONYMOUS_ROLE"] = ANONYMOUS
+        if not self.settings.cors_origins:
+            environment["MESH_CORS_ORIGINS"] = PAGES
         projector, api = (Child(self.folder, name, environment) for name in ("projector", "api"))
         self.running.callback(projector.stop)
         self.running.callback(api.stop)

@@ -11,6 +11,13 @@ from mesh_core.cli.demo.served import get
 from mesh_core.cli.output import print_table
 
 ORDER = 10248
+PERSONAS = (
+    ("who sells", "--role sales"),
+    ("who ships", "--role logistics"),
+    ("who runs it", "--role admin"),
+    ("a customer", "--role customer --claim customer_id=QUICK"),
+)
+"""Who they are, and the options of their tokens."""
 
 
 def show_row(url: str) -> None:
@@ -36,6 +43,10 @@ def show_commands(url: str) -> None:
     typer.echo()
     for what, how in lines:
         typer.echo(f"{what:<14} {how}")
+    typer.echo("\nWithout a token you are anonymous, and see all views. As somebody else:\n")
+    for who, options in PERSONAS:
+        token = f"$(./mesh token {options})"
+        typer.echo(f'{who:<14} curl -H "Authorization: Bearer {token}" {url}/v1/views/order_overview?limit=2')
 
 
 def _text(value: object) -> object:

@@ -20,6 +20,7 @@ from mesh_core.model.event import topic_of
 from mesh_core.read import mesh_status
 from mesh_core.settings import Settings
 from mesh_core.store.migrate import migrate
+from mesh_core.tokens import make_local_key
 
 NORTHWIND = "projections.northwind"
 PATIENCE_SECONDS = 60.0
@@ -42,6 +43,8 @@ def start_services(settings: Settings) -> tuple[Surroundings, list[Callable[[], 
             stops.append(lambda service=service: service.stop(path))  # type: ignore[misc]
     if stops:
         stack.start(path)
+    if settings.database_url is None:
+        make_local_key(path)
     return Surroundings(settings, stack.resolve(settings)), stops
 
 

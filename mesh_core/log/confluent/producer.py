@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -20,9 +19,9 @@ from mesh_core.log.errors import (
     TopicMissing,
 )
 from mesh_core.log.interface import Delivered, Headers
-from mesh_core.log.outstanding import PUBLISH_AGAIN, settle
+from mesh_core.log.outstanding import PUBLISH_AGAIN
 from mesh_core.log.position import TopicPartition
-from mesh_core.log.producer import ClientProducer
+from mesh_core.log.producer import ClientProducer, Settled
 
 _ANY_PARTITION = -1
 
@@ -43,6 +42,9 @@ class ConfluentProducer(ClientProducer[Producer]):
             | {
                 "enable.idempotence": True,
                 "acks": "all",
+                # The broker takes any sequence as the first of a partition. So with more under way, of a topic just made
+                # the first batch could be refused and the second taken; librdkafka then takes the first for written.
+                "max.in.flight.requests.per.connection": 1,
                 "partitioner": "murmur2_random",  # what the Java client and kafka-python do
                 "compression.type": "lz4",
                 "linger.ms": 5,
@@ -57,7 +59,7 @@ class ConfluentProducer(ClientProducer[Producer]):
     def _hand_over(
         self,
         kafka: Producer,
-        future: Future[Delivered],
+        settled: Settled,
         topic: str,
         key: bytes | None,
         value: bytes | None,
@@ -73,7 +75,7 @@ class ConfluentProducer(ClientProducer[Producer]):
                 headers=list(headers),
                 partition=_ANY_PARTITION if partition is None else partition,
                 timestamp=timestamp_ms or 0,
-                on_delivery=partial(self._settled, future),
+                on_delivery=partial(self._answered, settled),
             )
         except (KafkaException, BufferError) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else error
@@ -94,12 +96,12 @@ class ConfluentProducer(ClientProducer[Producer]):
             else:
                 kafka.poll(0.1)
 
-    def _settled(self, future: Future[Delivered], error: Any, record: Any) -> None:
+    def _answered(self, settled: Settled, error: Any, record: Any) -> None:
         if error is None:
             part = TopicPartition(record.topic(), record.partition())
-            settle(future, self._delivered(part, record.offset()))
+            settled(self._delivered(part, record.offset()))
             return
-        settle(future, _problem(record.topic(), error))
+        settled(_problem(record.topic(), error))
         if error.fatal():
             with self._lock:
                 self._kafka = None  # the next send builds another

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from concurrent.futures import Future
 from functools import partial
 from typing import Any
 
@@ -22,9 +21,9 @@ from mesh_core.log.errors import (
 )
 from mesh_core.log.interface import Delivered, Headers
 from mesh_core.log.kafka_python.connection import build
-from mesh_core.log.outstanding import PUBLISH_AGAIN, settle
+from mesh_core.log.outstanding import PUBLISH_AGAIN
 from mesh_core.log.position import TopicPartition
-from mesh_core.log.producer import ClientProducer
+from mesh_core.log.producer import ClientProducer, Settled
 from mesh_core.log.reach import reachable
 
 _NEVER_MS = 24 * 3600 * 1000
@@ -65,7 +64,7 @@ class KafkaPythonProducer(ClientProducer[Any]):
     def _hand_over(
         self,
         kafka: Any,
-        future: Future[Delivered],
+        settled: Settled,
         topic: str,
         key: bytes | None,
         value: bytes | None,
@@ -88,7 +87,7 @@ class KafkaPythonProducer(ClientProducer[Any]):
             raise _problem(topic, error) from error
         except kafka_errors.KafkaError as error:
             raise _problem(topic, error) from error
-        sent.add_both(partial(_settled, future, topic))
+        sent.add_both(partial(_answered, settled, topic))
 
     def _end(self) -> None:
         self._watcher.join()
@@ -112,11 +111,11 @@ class KafkaPythonProducer(ClientProducer[Any]):
             self._outstanding.fail_all()
 
 
-def _settled(future: Future[Delivered], topic: str, outcome: Any) -> None:
+def _answered(settled: Settled, topic: str, outcome: Any) -> None:
     if isinstance(outcome, Exception):
-        settle(future, _problem(topic, outcome))
+        settled(_problem(topic, outcome))
     else:
-        settle(future, Delivered(TopicPartition(topic, outcome.partition), outcome.offset))
+        settled(Delivered(TopicPartition(topic, outcome.partition), outcome.offset))
 
 
 def _missing(topic: str) -> TopicMissing:

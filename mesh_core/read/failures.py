@@ -1,4 +1,4 @@
-"""Errors of Postgres itself as errors with a remedy, for commands that do not expect them."""
+"""Errors of Postgres itself as errors with a remedy, for whoever does not expect them."""
 
 from __future__ import annotations
 

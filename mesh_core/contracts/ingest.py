@@ -1,0 +1,131 @@
+"""Events as others hand them over: checked against CloudEvents, and against the contract of their type."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from mesh_core.contracts.decoding import TopicDecoder
+from mesh_core.contracts.refusals import Refusal, Unknown
+from mesh_core.model.event import TYPE_PATTERN, Contract
+from mesh_core.model.identifiers import MAX_KEY_BYTES
+
+_LONGEST = 999_000
+"""Bytes of an event; with its key and headers, a producer sends a million at most."""
+_NAME = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
+_attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encoder = msgspec.json.Encoder()
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """An event that keeps its contract, and the record that it becomes; `timestamp_ms` is since 1970."""
+
+    id: str
+    source: str
+    service: str
+    topic: str
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+
+
+class Contracts:
+    """The contracts that events are checked by."""
+
+    def __init__(self, contracts: Iterable[Contract]) -> None:
+        self._types: set[str] = set()
+        by_topic: dict[str, list[Contract]] = {}
+        for contract in contracts:
+            self._types.add(contract.type)
+            by_topic.setdefault(contract.topic, []).append(contract)
+        self._decoders: Mapping[str, TopicDecoder] = {
+            topic: TopicDecoder(found) for topic, found in by_topic.items()
+        }
+
+    @property
+    def types(self) -> list[str]:
+        """The types of the contracts, sorted."""
+        return sorted(self._types)
+
+    def check(self, value: bytes, defaults: Mapping[str, str]) -> Accepted | Refusal:
+        """Whether a structured event may be published, and as what record.
+
+        Of `defaults` it takes the attributes that it has not; `time` is now where neither says it.
+        """
+        try:
+            attributes = _attributes.decode(value)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            return Refusal("not_json", f"The event is not a JSON object: {error}.")
+        if problem := _envelope_problem(attributes):
+            return Refusal("not_a_cloudevent", problem)
+        kind = _text(attributes.get("type"))
+        known = TYPE_PATTERN.fullmatch(kind or "")
+        if kind is None or known is None:
+            return Refusal(
+                "not_a_cloudevent", "$.type does not read <service>.<entity>.<past-tense verb>.v<major>."
+            )
+        missing = {name: text for name, text in defaults.items() if name not in attributes}
+        if "time" not in attributes:
+            missing.setdefault("time", datetime.now(UTC).isoformat().replace("+00:00", "Z"))
+        if missing:
+            value = value.rstrip()[:-1] + b"," + _encoder.encode(missing)[1:]
+        topic = f"{known['service']}.events"
+        decoder = self._decoders.get(topic)
+        found: Any = None if decoder is None else decoder.read(value)
+        if isinstance(found, Refusal):
+            return found
+        if found is None or isinstance(found, Unknown):
+            return Refusal("unknown_type", f"$.type: no contract of {kind} is known.", event_type=kind)
+        if found.subject is None or not found.subject:
+            return _refused(
+                found, "missing_field", "$.subject is missing: it is the key of what the event is of."
+            )
+        if len(value) > _LONGEST:
+            return _refused(found, "too_large", f"{len(value):,} bytes; at most {_LONGEST:,} are published.")
+        key = found.subject.encode()
+        if len(key) > MAX_KEY_BYTES:
+            return _refused(
+                found, "out_of_range", f"$.subject has {len(key)} bytes; at most {MAX_KEY_BYTES}."
+            )
+        return Accepted(
+            found.id, found.source, known["service"], topic, key, value, int(found.time.timestamp() * 1000)
+        )
+
+
+def _refused(found: object, reason: str, detail: str) -> Refusal:
+    return Refusal(
+        reason,  # type: ignore[arg-type]  # one of them
+        detail,
+        getattr(found, "type", None),
+        getattr(found, "id", None),
+        getattr(found, "subject", None),
+    )
+
+
+def _envelope_problem(attributes: Mapping[str, msgspec.Raw]) -> str | None:
+    """What is not CloudEvents 1.0 about attributes that the contract does not look at."""
+    for name, raw in attributes.items():
+        if name in ("data", "data_base64"):
+            continue
+        if _NAME.fullmatch(name) is None:
+            return f"$.{name[:80]} is not the name of a CloudEvents attribute: small letters and digits."
+        value = bytes(raw)
+        if value[:1] in (b"{", b"[") or re.fullmatch(rb"-?[0-9]+[.eE].*", value):
+            return f"$.{name} is neither text, integer nor boolean."
+    if "data" in attributes and "data_base64" in attributes:
+        return "The event has both $.data and $.data_base64."
+    return None
+
+
+def _text(raw: msgspec.Raw | None) -> str | None:
+    if raw is None:
+        return None
+    value = json.loads(bytes(raw))
+    return value if isinstance(value, str) else None

@@ -1,0 +1,97 @@
+"""The CloudEvent of a typed event, with the ids of what the running code belongs to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from mesh_core.log import EnvelopeError
+from mesh_core.log.cloudevents import checked, encode_checked, event_time
+from mesh_core.model import Event
+from mesh_core.model.event import topic_of
+from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7
+from mesh_core.telemetry import current
+
+_SERVICE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
+_trace_context = TraceContextTextMapPropagator()
+
+
+def envelope_of(
+    event: Event,
+    *,
+    source: str,
+    key: str | None = None,
+    workflow_id: UUID | str | None = None,
+    correlation_id: str | None = None,
+    causation_id: str | None = None,
+    tenant_id: str | None = None,
+    time: datetime | None = None,
+    sequence: int | None = None,
+    id: str | UUID | None = None,  # noqa: A002 - the name that CloudEvents gives it
+) -> dict[str, Any]:
+    """Attributes and `data`, None where there is none; what is not given is what `mesh_core.emit.bound` bound.
+
+    Raises EnvelopeError where there is no key.
+    """
+    if key is None:
+        if not event.key_fields:
+            raise EnvelopeError(
+                f"{type(event).__name__} needs a key.",
+                remedy="Give key=…, or declare key_fields in the class.",
+            )
+        key = key_text([getattr(event, name) for name in event.key_fields])
+    ids, identifier = current(), str(id or uuid7())
+    envelope: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": identifier,
+        "source": source,
+        "type": event.type,
+        "subject": key,
+        "time": time or datetime.now(UTC),
+        "datacontenttype": "application/json",
+        "workflowid": workflow_id or ids.workflow_id,
+        "correlationid": correlation_id or ids.correlation_id or identifier,
+        "causationid": causation_id or ids.causation_id,
+        "tenantid": tenant_id or ids.tenant_id,
+        "sequence": sequence,
+    }
+    _trace_context.inject(envelope)
+    if ids.traceparent is not None:
+        envelope.setdefault("traceparent", ids.traceparent)
+    envelope["data"] = event.model_dump(by_alias=True)
+    return envelope
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """An event as it is sent to Kafka, in structured mode; `timestamp_ms` is since 1970."""
+
+    topic: str
+    key: bytes
+    value: bytes
+    timestamp_ms: int
+
+
+def record_of(envelope: Mapping[str, Any]) -> Record:
+    """The record of a CloudEvent; `time` is now if there is none. Raises EnvelopeError."""
+    event = checked(envelope)
+    service = event["type"].split(".", 1)[0]
+    if not _SERVICE.fullmatch(service):
+        raise EnvelopeError(f"The type {event['type']!r} does not begin with the name of a service.")
+    key = _utf8(event["subject"])
+    if len(key) > MAX_KEY_BYTES:
+        raise EnvelopeError(f"The subject has {len(key)} bytes; a key has at most {MAX_KEY_BYTES}.")
+    return Record(topic_of(service), key, encode_checked(event), int(event_time(event).timestamp() * 1000))
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise EnvelopeError("The subject has a lone surrogate, which is not text.") from error
