@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from itertools import chain
 from typing import Any
 
 import psycopg
@@ -18,7 +19,7 @@ from mesh_core.store import checkpoints
 from tests.engine.domain import CATALOG, CustomerSaved, ProductListed
 from tests.engine.events import Said, encoded
 from tests.log.reading import transactional
-from tests.support.mesh import Mesh, Outcomes, checkpoints_of, wait_for
+from tests.support.mesh import Mesh, Outcomes, Running, checkpoints_of, wait_for
 
 
 def said(name: str, number: int = 1) -> tuple[bytes | None, bytes | None]:
@@ -183,15 +184,10 @@ def test_the_checkpoint_passes_what_was_never_committed(mesh: Mesh) -> None:
     assert mesh.outcomes() == Outcomes(consumed=1, applied=1)
 
 
-def shared_by_two(mesh: Mesh) -> bool:
-    """Two projectors are in the group, and for a second none took partitions, which raises their fences."""
-    assert mesh.settings.kafka_bootstrap_servers is not None
-    admin = AdminClient({"bootstrap.servers": mesh.settings.kafka_bootstrap_servers})
-    group = admin.describe_consumer_groups([mesh.settings.group])[mesh.settings.group].result(10)
-    fences = "SELECT sum(fence) FROM mesh.checkpoints"
-    before = mesh.query(fences)
-    time.sleep(1.0)
-    return len(group.members) == 2 and mesh.query(fences) == before
+def share(mesh: Mesh, *projectors: Running) -> bool:
+    """Each has partitions, none is with two, and together they have all."""
+    owned = [set(each.projector._standing.positions) for each in projectors]
+    return all(owned) and sorted(chain(*owned)) == sorted(checkpoints_of(mesh))
 
 
 def test_a_slow_projector_holds_up_only_its_partitions(mesh: Mesh) -> None:
@@ -202,7 +198,7 @@ def test_a_slow_projector_holds_up_only_its_partitions(mesh: Mesh) -> None:
         return {TopicPartition(topic, number): fence for topic, number, fence in rows}
 
     with mesh.projecting() as fast, mesh.projecting() as slow:
-        wait_for(lambda: shared_by_two(mesh))
+        wait_for(lambda: share(mesh, fast, slow))
         before = fences()
         held = min(part for part in slow.projector._standing.positions if part.topic == "crm.events")
         with psycopg.connect(mesh.database_url) as holder:
@@ -230,8 +226,7 @@ def test_a_halt_and_its_end_reach_every_projector(mesh: Mesh, monkeypatch: pytes
     with mesh.projecting() as first, mesh.projecting() as second:
         mesh.publish(CustomerSaved(customer_id="A", name="Ann"), "A")
         wait_for(lambda: "A" in mesh.rows("crm_customer"))
-        wait_for(lambda: shared_by_two(mesh))  # an assignment would end the halt
-        wait_for(lambda: all(each.projector._standing.positions for each in (first, second)))
+        wait_for(lambda: share(mesh, first, second))  # an assignment would end the halt
         with psycopg.connect(mesh.database_url, autocommit=True) as connection:
             checkpoints.halt(connection, "crm.events", "The operator looks at it.")
             wait_for(

@@ -311,7 +311,7 @@ def checkpoints_of(mesh: Mesh) -> Mapping[TopicPartition, int]:
     return {TopicPartition(topic, partition): offset for topic, partition, offset in rows}
 
 
-def wait_for(holds: Callable[[], bool], seconds: float = 20.0, what: str = "it") -> None:
+def wait_for(holds: Callable[[], bool], seconds: float = 45.0, what: str = "it") -> None:
     """Return once `holds()`; fail the test after `seconds`."""
     deadline = time.monotonic() + seconds
     while not holds():

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection
 from typing import Any
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaException, Producer
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as KafkaPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]  # public all the same
 
@@ -45,6 +46,13 @@ def connection(config: KafkaConfig) -> dict[str, Any]:
     return options
 
 
+# What a broker answers while a partition gets its leader, as one does that was just made: it passes.
+_ELECTING = (
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+)
 _SPEC: Any = OffsetSpec  # it has no types
 
 
@@ -68,16 +76,23 @@ def latest_offsets(client: AdminClient, partitions: Collection[TopicPartition]) 
 def _offsets(
     client: AdminClient, partitions: Collection[TopicPartition], spec: Any
 ) -> dict[TopicPartition, int]:
-    if not partitions:
-        return {}
-    answers = client.list_offsets(
-        {KafkaPartition(part.topic, part.partition): spec for part in partitions},
-        isolation_level=IsolationLevel.READ_COMMITTED,
-        request_timeout=_ANSWER,
-    )
-    return {
-        TopicPartition(part.topic, part.partition): answer.result().offset for part, answer in answers.items()
-    }
+    found: dict[TopicPartition, int] = {}
+    until = time.monotonic() + _ANSWER
+    while missing := [part for part in partitions if part not in found]:
+        answers = client.list_offsets(
+            {KafkaPartition(part.topic, part.partition): spec for part in missing},
+            isolation_level=IsolationLevel.READ_COMMITTED,
+            request_timeout=_ANSWER,
+        )
+        for part, answer in answers.items():
+            try:
+                found[TopicPartition(part.topic, part.partition)] = answer.result().offset
+            except KafkaException as error:
+                if error.args[0].code() not in _ELECTING or time.monotonic() > until:
+                    raise
+        if len(found) < len(partitions):
+            time.sleep(0.1)
+    return found
 
 
 def reach(config: KafkaConfig, client: Consumer | Producer) -> None:
