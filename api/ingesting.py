@@ -30,6 +30,7 @@ from mesh_core.log import (
     MessageTooLarge,
     Outgoing,
     Producer,
+    SentTogether,
     TopicMissing,
     connect,
 )
@@ -262,22 +263,37 @@ class Ingesting:
 
     async def _send(self, events: Mapping[UUID, Accepted]) -> dict[UUID, Delivered | Exception]:
         """Send events and wait for their acknowledgements: where each is, or what failed."""
-        assert self._producer is not None
         begun = time.perf_counter()
-        records = [
-            Outgoing(event.topic, event.key, event.value, event.timestamp_ms, STRUCTURED_HEADERS)
-            for event in events.values()
-        ]
-        # In a thread, for a producer may wait for news of a topic.
-        sent = await asyncio.to_thread(self._producer.send_all, records)
-        await asyncio.wrap_future(sent.done)
-        seconds = time.perf_counter() - begun
-        for event, result in zip(events.values(), sent.results, strict=True):
-            if isinstance(result, Delivered):
-                metrics.PRODUCE_SECONDS.labels(event.topic).observe(seconds)
-            else:
-                metrics.PRODUCE_ERRORS.labels(event.topic, type(result).__name__).inc()
-        return dict(zip(events, sent.results, strict=True))
+        by_topic: dict[str, list[UUID]] = {}
+        for digest, event in events.items():
+            by_topic.setdefault(event.topic, []).append(digest)
+        # In a thread, for a producer may wait for news of a topic; each topic by itself, for one that is missing takes
+        # those of its call with it.
+        sent = await asyncio.to_thread(
+            lambda: [
+                self._sent([events[digest] for digest in digests]) for digests in by_topic.values()
+            ]
+        )
+        results: dict[UUID, Delivered | Exception] = {}
+        for (topic, digests), together in zip(by_topic.items(), sent, strict=True):
+            await asyncio.wrap_future(together.done)
+            seconds = time.perf_counter() - begun
+            for digest, result in zip(digests, together.results, strict=True):
+                results[digest] = result
+                if isinstance(result, Delivered):
+                    metrics.PRODUCE_SECONDS.labels(topic).observe(seconds)
+                else:
+                    metrics.PRODUCE_ERRORS.labels(topic, type(result).__name__).inc()
+        return results
+
+    def _sent(self, events: Iterable[Accepted]) -> SentTogether:
+        assert self._producer is not None
+        return self._producer.send_all(
+            [
+                Outgoing(event.topic, event.key, event.value, event.timestamp_ms, STRUCTURED_HEADERS)
+                for event in events
+            ]
+        )
 
     async def _start(self) -> None:
         """Connect to Kafka, if that was not done. Raises LogUnavailable."""

@@ -25,6 +25,7 @@ from mesh_core.telemetry import bound, get_logger
 BATCH = 500
 """Most records of a partition whose effects are one transaction."""
 _POLL = 0.5
+_REFUSING = (psycopg.Error, EventRefused, UnicodeEncodeError)
 E = TypeVar("E", bound=Event)
 Handler = Callable[[Received[E], psycopg.Connection[Any]], None]
 log = get_logger(__name__)
@@ -192,9 +193,8 @@ class _Session:
                     connection, self._name, chunk.partition, self._fences[chunk.partition], before, after
                 )
                 self._effects(connection, chunk, first, end)
-        except (psycopg.Error, EventRefused, UnicodeEncodeError) as error:
-            if not isinstance(error, EventRefused) and fault_of(error) != "data":
-                raise
+        except _REFUSING as error:
+            reason, detail = _refusal(error)
             if end - first > 1:
                 middle = (first + end) // 2
                 self._apply(chunk, first, middle)
@@ -204,15 +204,14 @@ class _Session:
                 store.advance(
                     connection, self._name, chunk.partition, self._fences[chunk.partition], before, after
                 )
-                reason = "refused_by_handler" if isinstance(error, EventRefused) else "refused_by_postgres"
-                letters.keep(connection, self._name, _letter(chunk, first, reason, str(error).split("\n")[0]))
+                letters.keep(connection, self._name, _letter(chunk, first, reason, detail))
         self._positions[chunk.partition] = after
 
     def _effects(self, connection: psycopg.Connection[Any], chunk: Chunk, first: int, end: int) -> None:
         topic = chunk.partition.topic
         keys = list({key for key in chunk.keys[first:end] if key is not None})
         held = letters.blocked(connection, self._name, topic, keys)
-        known = store.sequences(connection, self._name, topic, keys)
+        known = dict(store.sequences(connection, self._name, topic, keys))
         new: dict[bytes, int] = {}
         headers = chunk.headers
         for n in range(first, end):
@@ -227,10 +226,10 @@ class _Session:
                 letters.keep(connection, self._name, _letter(chunk, n, found.reason, found.detail))
                 if key is not None:
                     held.add(key)
-            elif self._is_new(found, key, known | new):
+            elif self._is_new(found, key, known):
                 self._handle(found, connection)
                 if key is not None and found.sequence is not None:
-                    new[key] = found.sequence
+                    known[key] = new[key] = found.sequence
         if new:
             store.keep_sequences(connection, self._name, topic, new)
 
@@ -283,11 +282,8 @@ class _Session:
                         if letter.key and found.sequence is not None:
                             store.keep_sequences(connection, self._name, topic, {letter.key: found.sequence})
                 return True
-            except (psycopg.Error, EventRefused, UnicodeEncodeError) as error:
-                if not isinstance(error, EventRefused) and fault_of(error) != "data":
-                    raise
-                reason = "refused_by_handler" if isinstance(error, EventRefused) else "refused_by_postgres"
-                detail = str(error).split("\n")[0]
+            except _REFUSING as error:
+                reason, detail = _refusal(error)
         letters.keep(
             connection,
             self._name,
@@ -372,6 +368,17 @@ class _Session:
     def _transaction(self) -> Iterator[psycopg.Connection[Any]]:
         with self._connected() as connection, connection.transaction():
             yield connection
+
+
+def _refusal(error: Exception) -> tuple[str, str]:
+    """Reason and detail of a record that is refused with this error. Raises it, where it is no refusal."""
+    if isinstance(error, EventRefused):
+        reason = "refused_by_handler"
+    elif fault_of(error) == "data":
+        reason = "refused_by_postgres"
+    else:
+        raise error
+    return reason, str(error).split("\n")[0]
 
 
 def _made_anew(topic: str, subscriber: str) -> SubscriberStopped:
