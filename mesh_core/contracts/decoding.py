@@ -142,7 +142,10 @@ class TopicDecoder:
         if kind in self.struct_of:
             return self._explain_payload(value, envelope)
         if kind.rpartition(".v")[0] in self._families:
-            detail = f"No contract of {kind} is known, only of other versions."
+            detail = (
+                f"No contract of {kind} is known, only of other versions: declare it, with an upcaster if it is older, "
+                "and deploy; or let the publisher go back."
+            )
             return _refusal(envelope, "unknown_version", detail)
         return _unknown(envelope)
 

@@ -17,6 +17,7 @@ from mesh_core.model.folds import (
     upsert,
     workflow_id,
 )
+from mesh_core.model.upcasts import upcast
 from mesh_core.model.view import CustomView, View
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "min_",
     "one",
     "patch",
+    "upcast",
     "upsert",
     "workflow_id",
 ]

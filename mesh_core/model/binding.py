@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from mesh_core.model.folds import (
     source_of,
 )
 from mesh_core.model.types import NUMBERS, ColumnType, FieldType, constant_value
+from mesh_core.model.upcasts import with_older
 
 if TYPE_CHECKING:
     from mesh_core.model.entity import EntityColumn
@@ -49,7 +50,14 @@ def bind_folds(
     seen = [fold.event.type for fold in declared]
     if repeated := {kind for kind in seen if seen.count(kind) > 1}:
         raise DeclarationError(f"{entity}: {', '.join(sorted(repeated))} is folded twice.")
-    folds = tuple(_bind(entity, columns, fold) for fold in declared)
+    explicit = frozenset(seen)
+    folds = tuple(each for fold in declared for each in _with_older(entity, columns, fold, explicit))
+    if repeated := {
+        fold.contract.type for fold in folds if sum(f.contract.type == fold.contract.type for f in folds) > 1
+    }:
+        raise DeclarationError(
+            f"{entity}: {', '.join(sorted(repeated))} is upcast to two events that it folds."
+        )
     leading = {_leading(entity, fold) for fold in folds if fold.each}
     if len(leading) > 1:
         raise DeclarationError(f"{entity}: its each folds disagree on the record key.")
@@ -74,6 +82,28 @@ def bind_folds(
     _check_mixed(entity, columns, folds)
     _check_columns_set(entity, columns, folds)
     return columns, folds
+
+
+def _with_older(
+    entity: str, columns: tuple[EntityColumn, ...], fold: FoldDeclaration, explicit: frozenset[str]
+) -> Iterator[Fold]:
+    bound = _bind(entity, columns, fold)
+    kinds = {column.name: column.type for column in columns}
+    keys = [column.name for column in columns if column.key]
+    for each in with_older(fold.event, bound, explicit):
+        if each is not bound:
+            where = f"{entity}: {fold.kind}({fold.event.__name__}) of {each.contract.type}"
+            held = each.contract.field_at(each.each) if each.each else None
+            element = held.item if held is not None else None
+            for name, source in zip(keys, each.keys, strict=False):
+                _check_type(f"{where}, column {name}", kinds[name], source, each.contract, element, key=True)
+            for operation in each.operations:
+                here = f"{where}, column {operation.column}"
+                strict = operation.kind != "set"
+                _check_type(
+                    here, kinds[operation.column], operation.source, each.contract, element, key=strict
+                )
+        yield each
 
 
 def _leading(entity: str, fold: Fold) -> int:
@@ -184,6 +214,8 @@ def _check_type(
                 str: "text",
                 float: "float",
                 type(None): column.kind,
+                list: "json",
+                dict: "json",
             }
             kind, nullable = kinds[type(source.value)], source.value is None
             if kind == "text" and column.kind in ("numeric", "date", "timestamptz", "uuid"):

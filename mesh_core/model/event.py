@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,6 +12,9 @@ from pydantic._internal._model_construction import ModelMetaclass
 
 from mesh_core.model.errors import DeclarationError
 from mesh_core.model.types import Field, FieldType, UnsupportedType, model_fields
+
+if TYPE_CHECKING:
+    from mesh_core.model.upcasts import UpcastDeclaration
 
 TYPE_PATTERN = re.compile(
     r"(?P<service>[a-z][a-z0-9_]*)\.(?P<entity>[a-z][a-z0-9_]*)\.[a-z][a-z0-9_]*\.v(?P<major>\d+)"
@@ -117,8 +120,16 @@ class Event(BaseModel, metaclass=_NamedFields):
     contract: ClassVar[Contract]
     key_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that make the record key, when a publisher is to read it from the payload."""
+    upcasts: ClassVar[tuple[Any, ...]] = ()
+    """How events of older contracts read as this one: `upcast(OlderEvent, …)` each, given as `upcasts=[…]`."""
 
-    def __init_subclass__(cls, *, type: str = "", **kwargs: Any) -> None:  # noqa: A002
+    def __init_subclass__(
+        cls,
+        *,
+        type: str = "",  # noqa: A002
+        upcasts: Iterable[UpcastDeclaration] = (),
+        **kwargs: Any,
+    ) -> None:
         super().__init_subclass__(**kwargs)
         if type and not TYPE_PATTERN.fullmatch(type):
             raise DeclarationError(
@@ -130,6 +141,7 @@ class Event(BaseModel, metaclass=_NamedFields):
             cls.type = type
             cls.service = type.split(".", 1)[0]
             cls.topic = topic_of(cls.service)
+        cls.upcasts = tuple(upcasts)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -150,3 +162,7 @@ class Event(BaseModel, metaclass=_NamedFields):
             raise DeclarationError(
                 f"{cls.__name__}: key_fields names {missing[0]!r}, which is not a field of it."
             )
+        if cls.upcasts:
+            from mesh_core.model.upcasts import bind_upcasts  # which knows events
+
+            cls.upcasts = tuple(bind_upcasts(cls, cls.upcasts))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -17,7 +17,8 @@ from mesh_core.log.cloudevents import is_binary, structured_from_binary
 from mesh_core.log.errors import EnvelopeError
 from mesh_core.log.interface import Headers
 from mesh_core.log.position import TopicPartition
-from mesh_core.model import Event
+from mesh_core.model import Contract, Event
+from mesh_core.model.upcasts import Upcast
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
 _AS_THEY_ARE = (Decimal, datetime, date, UUID)
@@ -46,16 +47,32 @@ class Received(Generic[E_co]):
     offset: int
 
 
+def _older(event: type[Event], then: Sequence[Upcast]) -> Iterator[Sequence[Upcast]]:
+    """The ways from each older event to this one, and on."""
+    upcasts: tuple[Upcast, ...] = event.upcasts
+    for each in upcasts:
+        yield (each, *then)
+        yield from _older(each.event, (each, *then))
+
+
 class Reading:
-    """Decodes the records of the topics of some event classes, by the same rules as the mesh."""
+    """Decodes the records of the topics of some event classes, by the same rules as the mesh.
+
+    Events of older contracts are those that they are upcast to.
+    """
 
     def __init__(self, events: Iterable[type[Event]]) -> None:
         self._classes = {event.type: event for event in events}
-        by_topic: dict[str, list[type[Event]]] = {}
+        self._upcasts: dict[str, Sequence[Upcast]] = {}
+        by_topic: dict[str, list[Contract]] = {}
         for event in self._classes.values():
-            by_topic.setdefault(event.topic, []).append(event)
+            by_topic.setdefault(event.topic, []).append(event.contract)
+            for ways in _older(event, ()):
+                if (older := ways[0].event).type not in self._classes:
+                    self._upcasts[older.type] = ways
+                    by_topic[event.topic].append(older.contract)
         self._decoders: Mapping[str, TopicDecoder] = {
-            topic: TopicDecoder(event.contract for event in found) for topic, found in by_topic.items()
+            topic: TopicDecoder(found) for topic, found in by_topic.items()
         }
 
     @property
@@ -76,9 +93,12 @@ class Reading:
         found = decoder.read(value)
         if isinstance(found, Refusal | Unknown):
             return found
-        of = self._classes[found.type]
+        payload = msgspec.to_builtins(found.data, builtin_types=_AS_THEY_ARE)
+        event_type = found.type
+        for way in self._upcasts.get(event_type, ()):
+            payload, event_type = way.payload(payload), way.newer
         return Received(
-            event=of.model_validate(msgspec.to_builtins(found.data, builtin_types=_AS_THEY_ARE)),
+            event=self._classes[event_type].model_validate(payload),
             id=found.id,
             source=found.source,
             key=found.subject or (key or b"").decode("utf-8", "replace"),
