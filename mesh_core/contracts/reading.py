@@ -17,8 +17,10 @@ from mesh_core.contracts.limits import MAX_INT, MIN_INT
 from mesh_core.contracts.structs import envelope_struct
 from mesh_core.errors import UsageError
 from mesh_core.model.event import TYPE_PATTERN, Contract
+from mesh_core.model.identifiers import name_problem
 from mesh_core.model.types import Field, FieldType
 
+MAX_CONTRACTS = 500
 MAX_FIELDS = 1_000
 """Fields of a contract, those of its parts among them."""
 _DESCRIBING = frozenset(
@@ -65,6 +67,26 @@ def contract_of(event_type: str, schema: Any) -> Contract:
     except (TypeError, ValueError, msgspec.MsgspecError) as error:
         raise reader.error("$", f"has a default or a limit that does not fit: {error}") from None
     return contract
+
+
+def contracts_of(service: str, schemas: Mapping[str, Any]) -> list[Contract]:
+    """The contracts of a service from the JSON Schemas of its payloads, by event type. Raises SchemaNotUnderstood."""
+    if problem := name_problem(service):
+        raise SchemaNotUnderstood(f"No service has this name: {problem}.", remedy="For example `courier`.")
+    if service == "mesh":
+        raise SchemaNotUnderstood("The events of `mesh` are its own.", remedy="Name your service.")
+    if len(schemas) > MAX_CONTRACTS:
+        raise SchemaNotUnderstood(
+            f"{len(schemas)} contracts; a service has at most {MAX_CONTRACTS}.",
+            remedy="Make two services of it.",
+        )
+    for event_type in schemas:
+        if not event_type.startswith(f"{service}."):
+            raise SchemaNotUnderstood(
+                f"{event_type[:256]!r} is not an event of {service}.",
+                remedy=f"Its type reads {service}.<entity>.<past-tense verb>.v<major>.",
+            )
+    return [contract_of(event_type, schemas[event_type]) for event_type in sorted(schemas)]
 
 
 class _Reader:

@@ -26,7 +26,7 @@ from mesh_core.engine.release import Release, decision_among
 from mesh_core.engine.routing import BUILT_IN, Router, routers
 from mesh_core.engine.rows import foreign_partition
 from mesh_core.log.position import TopicPartition
-from mesh_core.model.builtin import ACCESS
+from mesh_core.model.builtin import REMEMBERED
 from mesh_core.model.event import Contract
 from mesh_core.store import checkpoints, fan_out, held, lookups, versions
 from mesh_core.store.checkpoints import Advance, Checkpoint, Counts
@@ -236,9 +236,9 @@ class Applier:
         for write in writes:
             write.check(cursor)
         if self.build == LIVE and any(
-            id_ in self.plan.live and self.plan.entities[id_].model.name in ACCESS for id_ in written
+            id_ in self.plan.live and self.plan.entities[id_].model.name in REMEMBERED for id_ in written
         ):
-            versions.raise_generation(self.connection)  # every reader then looks at the grants again
+            versions.raise_generation(self.connection)  # every API process then looks at them again
 
     def _write_entities(
         self, cursor: psycopg.Cursor[Any], folding: Folding, writes: list[_Write]

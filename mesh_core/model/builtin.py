@@ -110,6 +110,23 @@ class GrantRevoked(Event, type="mesh.grant.revoked.v1"):
     changed_by: str
 
 
+class ContractsRegistered(Event, type="mesh.contracts.registered.v1"):
+    """The contracts of a service that are declared as data, all of them: the JSON Schema of each payload by event type."""
+
+    key_fields = ("owner",)
+    owner: ShortName
+    contracts: dict[str, Any]
+    registered_by: str
+
+
+class ContractsRemoved(Event, type="mesh.contracts.removed.v1"):
+    """A service has no contracts any more that are declared as data."""
+
+    key_fields = ("owner",)
+    owner: ShortName
+    removed_by: str
+
+
 class Workflow(Entity, service="mesh"):
     """A UUID that ties together entries of several services."""
 
@@ -175,6 +192,19 @@ class RoleGrant(Entity, service="mesh"):
     folds = upsert(GrantMade, changed_at=event_time), delete(GrantRevoked)
 
 
+class ServiceContracts(Entity, service="mesh"):
+    """The contracts of a service that are declared as data, beside those of the code."""
+
+    service: Key[str]
+    contracts: Col[dict[str, Any]]
+    registered_at: Col[datetime]
+    registered_by: Col[str]
+    folds = (
+        upsert(ContractsRegistered, service=ContractsRegistered.owner, registered_at=event_time),
+        delete(ContractsRemoved, service=ContractsRemoved.owner),
+    )
+
+
 BUILT_IN_EVENTS: tuple[type[Event], ...] = (
     WorkflowCreated,
     EntryRegistered,
@@ -185,10 +215,20 @@ BUILT_IN_EVENTS: tuple[type[Event], ...] = (
     RoleForgotten,
     GrantMade,
     GrantRevoked,
+    ContractsRegistered,
+    ContractsRemoved,
 )
-BUILT_IN_ENTITIES: tuple[type[Entity], ...] = (Workflow, WorkflowEntry, RegisteredView, Role, RoleGrant)
+BUILT_IN_ENTITIES: tuple[type[Entity], ...] = (
+    Workflow,
+    WorkflowEntry,
+    RegisteredView,
+    Role,
+    RoleGrant,
+    ServiceContracts,
+)
 REGISTERED = RegisteredView.model.name
 ROLE = Role.model.name
 ROLE_GRANT = RoleGrant.model.name
-ACCESS = (ROLE, ROLE_GRANT)
-"""What readers keep in memory, and look at again after every change."""
+SERVICE_CONTRACTS = ServiceContracts.model.name
+REMEMBERED = (ROLE, ROLE_GRANT, SERVICE_CONTRACTS)
+"""What the API keeps in memory, and looks at again after every change."""

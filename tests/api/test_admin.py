@@ -149,6 +149,6 @@ def test_the_command_serves_and_stops_on_sigterm(deployed_url: str) -> None:
         url = process.stderr.readline().split()[1]
         assert httpx.get(f"{url}/readyz", timeout=20).status_code == 200
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=30) == 0
         for line in process.stderr.read().splitlines():
             json.loads(line)

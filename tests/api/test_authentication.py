@@ -319,7 +319,7 @@ def test_known_keys_stay_whatever_the_issuer_answers(
         issuer.document, issuer.trickles = b'{"keys": [' + b" " * 1000, True
         began = time.monotonic()
         assert [known(f"trickling {turn}") for turn in range(5)] == [200] * 5
-        assert time.monotonic() - began < 2, "who names a known key does not wait"
+        assert time.monotonic() - began < 4, "who names a known key does not wait"
         assert status(api, signed(PRIVATE, "RS256", {"kid": "other"})) == 401
 
 

@@ -96,7 +96,7 @@ def deployed(api: httpx.Client, **wishes: Any) -> dict[str, Any]:
     asked = api.post("/v1/admin/deploys", json=wishes)
     assert (asked.status_code, asked.json()["state"]) == (202, "waiting"), asked.text
     where = asked.headers["location"]
-    wait_for(lambda: api.get(where).json()["state"] not in ("waiting", "running"), 30, "the deploy")
+    wait_for(lambda: api.get(where).json()["state"] not in ("waiting", "running"), 60, "the deploy")
     found: dict[str, Any] = api.get(where).json()
     return found
 
@@ -333,7 +333,7 @@ def test_deploys_that_are_asked_for_at_once_follow_one_another(api: httpx.Client
     assert {answer.status_code for answer in asked} == {202}
     for answer in asked:
         where = answer.headers["location"]
-        wait_for(lambda where=where: api.get(where).json()["state"] == "done", 30, where)  # type: ignore[misc]
+        wait_for(lambda where=where: api.get(where).json()["state"] == "done", 60, where)  # type: ignore[misc]
     newest = api.get("/v1/admin/deploys", params={"limit": "1"})
     assert newest.json()[0]["id"] == max(answer.json()["id"] for answer in asked)
     assert 'rel="next"' in newest.headers["link"]
@@ -357,7 +357,7 @@ def test_a_deploy_ends_with_the_api_that_was_asked_for_it(mesh: Mesh, api: httpx
         where = httpx.post(f"{url}/v1/admin/deploys", timeout=20).headers["location"]
         assert api.get(where).json()["state"] == "waiting"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=30) == 0
         wait_for(lambda: api.get(where).json()["state"] == "interrupted", what="its end")
     assert deployed(api)["state"] == "done"
 
@@ -434,7 +434,7 @@ def test_no_more_deploys_wait_than_may(mesh: Mesh, api: httpx.Client) -> None:
         assert waiting(mesh) == "running", "what is under way is told of, though others came after"
     for answer in asked[:-1]:
         where = answer.headers["location"]
-        wait_for(lambda where=where: api.get(where).json()["state"] == "done", 30, where)  # type: ignore[misc]
+        wait_for(lambda where=where: api.get(where).json()["state"] == "done", 60, where)  # type: ignore[misc]
 
 
 def waiting(mesh: Mesh) -> str | None:

@@ -87,7 +87,7 @@ def test_what_is_old_says_how_old(settings: Settings) -> None:
     with served(settings) as client:
         assert client.get("/v1/views/orders", headers={"Prefer": "max-staleness=600"}).status_code == 503
         with mesh.projecting():
-            wait_for(lambda: fresh(client), 30, "being up to date")
+            wait_for(lambda: fresh(client), 60, "being up to date")
             until = time.monotonic() + 4
             while time.monotonic() < until:
                 assert fresh(client), "nothing happens, and that is known"

@@ -58,8 +58,8 @@ def test_it_projects_and_stops_cleanly(mesh: Mesh, tmp_path: Path) -> None:
             wait_for_rows(mesh, 1)
             process.send_signal(signal.SIGTERM)
             began = time.monotonic()
-            assert process.wait(10) == 0
-            assert time.monotonic() - began < 5  # about a second on an idle machine
+            assert process.wait(30) == 0
+            assert time.monotonic() - began < 9  # about a second on an idle machine
     assert said(log, "stopped")["level"] == "info"
 
 
@@ -68,11 +68,11 @@ def test_it_waits_for_what_is_not_there_and_can_be_stopped_meanwhile(mesh: Mesh,
     with projector(mesh, log, MESH_KAFKA_BOOTSTRAP_SERVERS="127.0.0.1:1") as process:
         assert said(log, "waiting")["cause"] == "kafka"
         process.send_signal(signal.SIGINT)
-        assert process.wait(5) == 0
+        assert process.wait(30) == 0
     with projector(mesh, log, MESH_DATABASE_URL="postgresql://mesh@127.0.0.1:1/mesh") as process:
         assert said(log, "waiting")["cause"] == "postgres"
         process.send_signal(signal.SIGTERM)
-        assert process.wait(10) == 0
+        assert process.wait(30) == 0
 
 
 def test_it_says_what_is_missing(mesh: Mesh, settings: Settings, tmp_path: Path) -> None:

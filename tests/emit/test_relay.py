@@ -42,7 +42,7 @@ def amounts(events: list[dict[str, Any]], account: str) -> list[int]:
     return [int(event["data"]["amount"]) for event in events if event["subject"] == account]
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 15) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < deadline

@@ -158,7 +158,7 @@ def killed_at_random(mesh: Mesh, times: int, seconds: float) -> None:
             say_domain(mesh, turn)
             time.sleep(moments.uniform(0.6, seconds))
             process.send_signal(signal.SIGKILL)
-            process.wait(10)
+            process.wait(30)
             mesh.wait_caught_up()
             mesh.assert_sound()
         last = deploying(mesh, "rebuild", *names)

@@ -81,7 +81,7 @@ class Side:
 
     def finish(self) -> None:
         assert self.thread is not None
-        self.thread.join(10)
+        self.thread.join(30)
         assert not self.thread.is_alive()
         if self.error is not None:
             raise self.error
@@ -107,7 +107,7 @@ def waits_for_lock(mesh: Mesh, side: Side, kind: str) -> None:
         )
         return found == [(kind,)]
 
-    wait_for(waiting, 10, f"waiting for a {kind} lock")
+    wait_for(waiting, 60, f"waiting for a {kind} lock")
 
 
 def customer(key: str, name: str) -> Said:
@@ -173,7 +173,7 @@ def test_without_the_view_lock_an_update_is_missed(
     def meeting(view: ViewVersion, cursor: psycopg.Cursor[Any], written: set[int], limit: int) -> None:
         refresh(view, cursor, written, limit)
         if view.model.name == "order_overview":
-            both.wait(10)
+            both.wait(30)
 
     monkeypatch.setattr(ViewVersion, "lock", lambda *_: None)
     monkeypatch.setattr(ViewVersion, "refresh", meeting)
@@ -199,7 +199,7 @@ def test_three_appliers_on_moves_renames_and_prices(
 
     def run(side: Side, said: Callable[[int], list[Said]]) -> None:
         try:
-            together.wait(10)
+            together.wait(30)
             for turn in range(rounds):
                 side.apply(*said(turn))
         except BaseException as error:
@@ -278,7 +278,7 @@ def test_taking_over_waits_for_the_batch_that_is_being_applied(
         assert taken == []
         holder.execute("SELECT pg_advisory_unlock_all()")
     first.finish()
-    taking.join(10)
+    taking.join(30)
     assert taken == [1]
 
 
@@ -316,7 +316,7 @@ def test_a_lock_that_is_held_for_long_is_tried_for_again(mesh: Mesh, monkeypatch
         holder.execute("SELECT FROM mesh.checkpoints WHERE topic = 'crm.events' FOR UPDATE")
         mesh.publish(CustomerSaved(customer_id="A", name="Eve"), "A")
         mesh.publisher.flush()
-        wait_for(lambda: tries.get() > before, 10, "a second try")
+        wait_for(lambda: tries.get() > before, 60, "a second try")
         assert mesh.rows("customer_overview")["A"]["name"] == "Ada"
         holder.rollback()
         mesh.wait_caught_up()

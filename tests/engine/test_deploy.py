@@ -107,7 +107,7 @@ def test_deploys_while_events_flow(desk: Mesh) -> None:
             wait_for(lambda at=at: desk.outcomes().consumed > at + 30, what="going on")  # type: ignore[misc]
         desk.publish(ToolBought(tool_id=1, name="saw"), 1)
         stopping.set()
-        flowing.join(10)
+        flowing.join(30)
         desk.wait_caught_up()
     assert desk.rows("tool_list")[1]["name"] == "saw"
     assert len(desk.rows("ticket_list")) == count
@@ -287,7 +287,7 @@ def test_readers_see_one_version_or_the_other(desk: Mesh) -> None:
     for turn in range(4):
         desk.deploy(catalog(sums=turn % 2 == 0))
     stopping.set()
-    reading.join(10)
+    reading.join(30)
     assert not wrong
     assert len(seen) == 2
 

@@ -287,7 +287,7 @@ def test_projectors_that_are_killed_leave_the_rest_to_others(shop: Shop) -> None
         wait_for(lambda: shop.names().get("Anna", 0) > 3, 60, "draining")
     finally:
         killed.send_signal(signal.SIGKILL)
-        killed.wait(10)
+        killed.wait(30)
     assert shop.pending() == shop.names().get("Ada", 0) > 0
     mesh.project()
     assert shop.names() == {"Anna": ORDERS}

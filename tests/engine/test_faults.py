@@ -152,7 +152,7 @@ def test_kafka_and_postgres_restarted_under_load(own_stack: OwnStack) -> None:
     with mesh.projecting(), load.under_way():
         for fault in faults:
             before = consumed(mesh)
-            wait_for(lambda before=before: consumed(mesh) > before + 200, 30, "progress")  # type: ignore[misc]
+            wait_for(lambda before=before: consumed(mesh) > before + 200, 60, "progress")  # type: ignore[misc]
             fault(own_stack)
             time.sleep(0.5)
             stack.start(own_stack.directory)

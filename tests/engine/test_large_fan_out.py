@@ -115,7 +115,7 @@ class Watch:
             yield
         finally:
             stopping.set()
-            thread.join(10)
+            thread.join(30)
 
 
 @pytest.mark.soak

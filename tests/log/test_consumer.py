@@ -87,7 +87,7 @@ def test_an_empty_topic_gives_nothing_and_keeps_its_position(consumer: Consumer,
     consumer.assign({part: 0})
     started = time.monotonic()
     assert consumer.poll(10, 0.5) == []
-    assert 0.4 < time.monotonic() - started < 2
+    assert 0.4 < time.monotonic() - started < 8
     assert consumer.positions() == Position({part: 0})
     assert consumer.beginning_offsets([part]) == consumer.end_offsets([part]) == {part: 0}
     assert consumer.last_error is None

@@ -92,7 +92,7 @@ def test_a_broker_killed_and_restarted_under_load(
         while time.monotonic() - down < 1.5:
             started = time.monotonic()
             found += records(consumer.poll(1_000, 0.2))
-            assert time.monotonic() - started < 2
+            assert time.monotonic() - started < 8
         assert not healthy(consumer)
         with pytest.raises(LogUnavailable):
             consumer.end_offsets(PARTITIONS[:1])
@@ -101,13 +101,13 @@ def test_a_broker_killed_and_restarted_under_load(
         up = time.monotonic()
         while len(found) == before:
             found += records(consumer.poll(1_000, 0.2))
-            assert time.monotonic() - up < 15
+            assert time.monotonic() - up < 45
         assert healthy(consumer)
         sending.join(60)
         end = Position.after((f.result(0).partition, f.result(0).offset) for f in sending.sent)
         while not consumer.positions().reaches(end):
             found += records(consumer.poll(1_000, 0.2))
-            assert time.monotonic() - up < 60
+            assert time.monotonic() - up < 100
         assert consumer.end_offsets(PARTITIONS) == end.offsets
     kept: dict[tuple[TopicPartition, int], bytes | None] = {}
     for part, offset, value in found:  # a group may start again from where its listener says: from 0
@@ -134,7 +134,7 @@ def test_a_record_that_is_not_acknowledged_in_time_fails_and_the_producer_recove
         started = time.monotonic()
         with pytest.raises(DeliveryTimeout, match="may or may not be in the log"):
             lost.result(10)
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 15
         stack.kafka.start(own_stack.directory)
         second = None
         while second is None:  # a busy machine takes longer than 2 s to have the broker back

@@ -25,14 +25,17 @@ def test_an_answer_that_comes_between_looking_and_asking_is_taken_first(
         look = fetcher.fetched_records
         while not fetcher._fetch_futures:  # until it has asked
             consumer.poll(10, 0.0)
+        took = []
         for number in range(5):
             producer.send(busy.topic, b"key", b"%d" % number, partition=0).result(10)
-            wait_for(lambda: fetcher._completed_fetches, 10, "an answer")
+            wait_for(lambda: fetcher._completed_fetches, 60, "an answer")
             looks = iter([({}, False)])  # as if it had come just after this
             monkeypatch.setattr(
                 fetcher, "fetched_records", lambda *a, looks=looks, **k: next(looks, None) or look(*a, **k)
             )
             began = time.monotonic()
             (found,) = consumer.poll(10, 1.0)
-            assert (found.offsets, time.monotonic() - began < 0.04) == ([number], True)
+            took.append(time.monotonic() - began)
+            assert found.offsets == [number]
             consumer.poll(10, 0.0)  # which asks again
+        assert min(took) < 0.04, "the least is what it takes where nobody else uses the processors"

@@ -236,7 +236,7 @@ def test_several_migrations_make_the_roles_at_once(services: Services) -> None:
 
     def make() -> None:
         with psycopg.connect(own, autocommit=True) as connection:
-            together.wait(10)
+            together.wait(30)
             try:
                 connection.execute(statement)
                 connection.execute(f"SET ROLE {reader}")

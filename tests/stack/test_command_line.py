@@ -50,9 +50,12 @@ def test_every_command_has_an_example() -> None:
 
 
 def test_help_is_quick() -> None:
-    began = time.monotonic()
-    assert mesh("--help").returncode == 0
-    assert time.monotonic() - began < 2  # 0.2 s on an idle machine
+    took = []
+    for _ in range(3):
+        began = time.monotonic()
+        assert mesh("--help").returncode == 0
+        took.append(time.monotonic() - began)
+    assert min(took) < 2  # 0.2 s on an idle machine
 
 
 def test_wrong_use_exits_2() -> None:

@@ -22,7 +22,7 @@ def test_each_partition_goes_on_from_where_it_was_and_who_waits_is_told(database
         checkpoints.ensure(connection, [TopicFacts("a.events", "id", 3, "delete", -1, -1)])
         connection.execute("LISTEN mesh_positions")
         checkpoints.advance(cursor, {ONE: Advance(5, Counts(5, 4, 1), 86_400_000)}, announced=True)
-        assert [json.loads(told.payload) for told in connection.notifies(stop_after=1, timeout=5)] == [
+        assert [json.loads(told.payload) for told in connection.notifies(stop_after=1, timeout=30)] == [
             {"a.events": {"0": 5}}
         ]
         # A negative count takes back an outcome; a record may have no time, or one that no calendar has.
