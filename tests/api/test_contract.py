@@ -87,7 +87,7 @@ def ask(schema: Any, seconds: int) -> set[str]:
             break
 
         @settings(
-            max_examples=50 if seconds else 6,
+            max_examples=50 if seconds else 4,
             deadline=None,
             database=None,
             derandomize=not seconds,

@@ -142,7 +142,7 @@ def tell(mesh: Mesh, steps: list[Step]) -> None:
 
 @pytest.mark.timeout(400)
 @given(steps=st.lists(STEPS, min_size=4, max_size=10))
-@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=2, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_change_under_live_writes_ends_in_what_a_build_from_scratch_gives(
     meshes: Any, steps: list[Step]
 ) -> None:

@@ -174,7 +174,7 @@ def compare(engine: Engine, mesh: NaiveMesh) -> None:
 @pytest.mark.timeout(400)  # a busy machine takes several times as long
 @given(plan=plans())
 @settings(
-    max_examples=20,
+    max_examples=10,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
@@ -241,7 +241,7 @@ def fans_out(engine: Engine, plan: Plan, steps: Sequence[int]) -> None:
 @pytest.mark.timeout(400)
 @given(plan=plans())
 @settings(
-    max_examples=10,
+    max_examples=6,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
@@ -270,7 +270,7 @@ STEPS = st.lists(st.integers(0, 4), min_size=1, max_size=5)
 @pytest.mark.timeout(400)
 @given(plan=plans(), steps=STEPS)
 @settings(
-    max_examples=15,
+    max_examples=8,
     deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.explicit, Phase.reuse, Phase.generate],

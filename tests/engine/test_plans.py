@@ -24,23 +24,23 @@ from tests.support.mesh import Mesh
 from tests.support.services import Services, fresh_settings
 
 FILL = """
-INSERT INTO data.crm_customer__1 SELECT 'C' || n, 'name', 'city', NULL, 0 FROM generate_series(1, 100000) n;
-INSERT INTO data.crm_loyalty__1 SELECT 'C' || n, 1, 1, 1, now(), 0 FROM generate_series(1, 100000) n;
+INSERT INTO data.crm_customer__1 SELECT 'C' || n, 'name', 'city', NULL, 0 FROM generate_series(1, 60000) n;
+INSERT INTO data.crm_loyalty__1 SELECT 'C' || n, 1, 1, 1, now(), 0 FROM generate_series(1, 60000) n;
 INSERT INTO data.sales_order__1
-    SELECT n, 'C' || n % 100000, now(), NULL, 0 FROM generate_series(1, 100000) n;
+    SELECT n, 'C' || n % 60000, now(), NULL, 0 FROM generate_series(1, 60000) n;
 INSERT INTO data.sales_line__1
-    SELECT n, 1 + (n * 7 + p * 1009) % 50000, 1, 1, 0
-    FROM generate_series(1, 100000) n, generate_series(1, 2) p;
-INSERT INTO data.sales_tally__1 SELECT n, 1, 0 FROM generate_series(1, 100000) n;
-INSERT INTO data.stock_product__1 SELECT n, 'name', 1, 0 FROM generate_series(1, 50000) n;
+    SELECT n, 1 + (n * 7 + p * 1009) % 30000, 1, 1, 0
+    FROM generate_series(1, 60000) n, generate_series(1, 2) p;
+INSERT INTO data.sales_tally__1 SELECT n, 1, 0 FROM generate_series(1, 60000) n;
+INSERT INTO data.stock_product__1 SELECT n, 'name', 1, 0 FROM generate_series(1, 30000) n;
 INSERT INTO data.mesh_workflow__1
-    SELECT md5('w' || n)::uuid, NULL, NULL, now(), '/', 0 FROM generate_series(1, 50000) n;
+    SELECT md5('w' || n)::uuid, NULL, NULL, now(), '/', 0 FROM generate_series(1, 30000) n;
 INSERT INTO data.mesh_workflow_entry__1
-    SELECT md5('w' || n % 50000)::uuid, 'sales', 'order', n::text, 'sales.events', now(), 0
-    FROM generate_series(1, 50000) n;
+    SELECT md5('w' || n % 30000)::uuid, 'sales', 'order', n::text, 'sales.events', now(), 0
+    FROM generate_series(1, 30000) n;
 INSERT INTO data.mesh_workflow_entry__1
     SELECT md5('w' || n)::uuid, 'crm', 'customer', 'C' || n, 'crm.events', now(), 0
-    FROM generate_series(1, 50000) n;
+    FROM generate_series(1, 30000) n;
 """
 KEYS = {
     "crm.customer": "SELECT 'C7'",

@@ -59,7 +59,7 @@ def in_order(history: History) -> Plan:
 
 @pytest.mark.timeout(400)
 @given(plan=plans(), records=st.integers(1, 20))
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 def test_rebuilt_equals_lived_through(engine: Engine, plan: Plan, records: int) -> None:
     lived_then_built(engine, plan, records)
 
@@ -92,7 +92,7 @@ def without_categories(engine: Engine, mesh: NaiveMesh) -> Any:
 
 @pytest.mark.timeout(400)
 @given(history=histories(), records=st.integers(1, 20), window=st.integers(1, 12))
-@settings(max_examples=4, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_first_build_equals_living_through_it(
     engine: Engine, history: History, records: int, window: int
 ) -> None:
