@@ -8,16 +8,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 
-from api import admin, declarations, deploys, events, problems, queries, roles, views, workflows
+from api import admin, contracts, declarations, deploys, events, problems, queries, roles, views, workflows
 from api.answers import EXPOSED
 from api.authentication import Authenticator
 from api.context import Mesh
+from api.contracts.page import serve_asyncapi
 from api.deploying import Deploying
 from api.documents import serve_openapi
 from api.events.routes import EventsFirst
 from api.ingesting import Ingesting
 from api.middleware import RequestTelemetry, UrlLimit
 from api.publishing import Publishing
+from api.registry import Registry
 from api.swagger import serve_swagger
 from api.views.routes import RowsFirst, serve_rows
 from mesh_core import stack
@@ -41,10 +43,12 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         pool_size=settings.database_pool_size,
         statement_timeout_seconds=settings.statement_timeout_seconds,
     )
+    registry = Registry(settings, database, kafka)
     mesh = Mesh(
         settings,
         database,
-        ingesting=Ingesting(settings, database, addresses.database_url, kafka),
+        registry=registry,
+        ingesting=Ingesting(settings, database, registry, addresses.database_url, kafka),
         publishing=Publishing(kafka),
         authenticator=Authenticator(settings),
         deploying=Deploying(settings, addresses.database_url, kafka),
@@ -75,12 +79,13 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         telemetry={"tracing": False, "metrics": False},
     )
     app.state.mesh = mesh
-    for feature in (views, queries, workflows, events, declarations, deploys, roles, admin):
+    for feature in (views, queries, workflows, events, contracts, declarations, deploys, roles, admin):
         app.include_router(feature.router)
     serve_rows(app)
     problems.install(app)
     serve_openapi(app)
     serve_swagger(app)
+    serve_asyncapi(app)
     app.add_middleware(RowsFirst)
     app.add_middleware(EventsFirst)
     app.add_middleware(UrlLimit, longest=settings.url_bytes_max)

@@ -12,6 +12,7 @@ from api.deploying import Deploying
 from api.ingesting import Ingesting
 from api.negotiation import demand
 from api.publishing import Publishing
+from api.registry import Registry
 from mesh_core.model.grants import publishing
 from mesh_core.read import Database, Demand, Live, Paging
 from mesh_core.read.compiler import Statement, head_statement
@@ -31,6 +32,7 @@ class Mesh:
     ingesting: Ingesting
     paging: Paging
     deploying: Deploying
+    registry: Registry
     authenticator: Authenticator
 
 

@@ -22,6 +22,7 @@ from uuid import UUID
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
+from api.registry import Registry
 from mesh_core.contracts import Accepted, Contracts, Refusal
 from mesh_core.errors import DependencyUnavailable, MeshError
 from mesh_core.log import (
@@ -35,8 +36,6 @@ from mesh_core.log import (
     connect,
 )
 from mesh_core.log.cloudevents import STRUCTURED_HEADERS
-from mesh_core.model import Catalog
-from mesh_core.model.builtin import MESH_SERVICE
 from mesh_core.model.grants import publishing
 from mesh_core.read import Database
 from mesh_core.read.access import seen_by
@@ -95,10 +94,16 @@ class _Job:
 class Ingesting:
     """Connects at the first event, so that reads are served while Kafka is away."""
 
-    def __init__(self, settings: Settings, database: Database, database_url: str, kafka: KafkaConfig) -> None:
-        self._settings, self._database = settings, database
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        registry: Registry,
+        database_url: str,
+        kafka: KafkaConfig,
+    ) -> None:
+        self._settings, self._database, self._registry = settings, database, registry
         self._kafka = replace(kafka, delivery_timeout=TIMEOUT, client_id="flexmesh-ingest")
-        self._contracts: Contracts | None = None
         self._producer: Producer | None = None
         self._starting = asyncio.Lock()
         self._jobs: deque[_Job] = deque()
@@ -121,15 +126,17 @@ class Ingesting:
         )
 
     async def check(self, values: Sequence[bytes], defaults: Mapping[str, str]) -> list[Accepted | Refusal]:
-        """Each structured event as what it is published as, or why it is refused. Raises DeclarationError."""
-        if self._contracts is None:
-            catalog = await asyncio.to_thread(Catalog.load, self._settings.catalog)
-            found = [each for each in catalog.contracts.values() if each.service != MESH_SERVICE]
-            self._contracts = Contracts(found)
-        check = self._contracts.check
-        if len(values) < 100:
-            return [check(value, defaults) for value in values]
-        return await asyncio.to_thread(lambda: [check(value, defaults) for value in values])
+        """Each structured event as what it is published as, or why it is refused.
+
+        Raises DeclarationError, ReadUnavailable, NotMigrated.
+        """
+        known = await self._registry.known()
+        checked = await _checked(known.checking, values, defaults)
+        if any(isinstance(each, Refusal) for each in checked):
+            now = await self._registry.known(surely=True)  # it may be of a contract that was just registered
+            if now is not known:
+                checked = await _checked(now.checking, values, defaults)
+        return checked
 
     async def publish(self, subject: Subject, events: Sequence[Accepted]) -> list[Published]:
         """Where the log has each event, once Kafka has acknowledged all of them.
@@ -270,9 +277,7 @@ class Ingesting:
         # In a thread, for a producer may wait for news of a topic; each topic by itself, for one that is missing takes
         # those of its call with it.
         sent = await asyncio.to_thread(
-            lambda: [
-                self._sent([events[digest] for digest in digests]) for digests in by_topic.values()
-            ]
+            lambda: [self._sent([events[digest] for digest in digests]) for digests in by_topic.values()]
         )
         results: dict[UUID, Delivered | Exception] = {}
         for (topic, digests), together in zip(by_topic.items(), sent, strict=True):
@@ -323,6 +328,14 @@ class Ingesting:
                     pass
         except MeshError as error:
             log.warning("old events are not forgotten", cause=str(error))
+
+
+async def _checked(
+    contracts: Contracts, values: Sequence[bytes], defaults: Mapping[str, str]
+) -> list[Accepted | Refusal]:
+    if len(values) < 100:
+        return [contracts.check(value, defaults) for value in values]
+    return await asyncio.to_thread(lambda: [contracts.check(value, defaults) for value in values])
 
 
 def digest_of(event: Accepted) -> UUID:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from api.authentication import TooManyRequests, Unauthenticated
 from api.negotiation import NotAcceptable
+from mesh_core.contracts import SchemaNotUnderstood
 from mesh_core.errors import DependencyUnavailable, MeshError, UsageError
 from mesh_core.log import DeliveryFailed, EnvelopeError, MessageTooLarge, TopicMissing
 from mesh_core.model import DeclarationError
@@ -40,13 +41,26 @@ class UnsupportedMediaType(UsageError):
     """The request's body is not of a kind that is taken here."""
 
 
-class EventsRefused(UsageError):
-    """Events do not keep their contracts, so none of them is published."""
+class SeveralRefused(UsageError):
+    """Several things are refused, each of `errors` for a `detail` of its own."""
 
     def __init__(self, message: str, *, remedy: str, errors: list[dict[str, Any]]) -> None:
-        """`errors` tells of each: its `index` among those sent, `id`, `type`, `reason`, `detail`."""
         super().__init__(message, remedy=remedy)
         self.errors = errors
+
+
+class EventsRefused(SeveralRefused):
+    """Events do not keep their contracts, so none of them is published.
+
+    `errors` tells of each: its `index` among those sent, `id`, `type`, `reason`, `detail`.
+    """
+
+
+class IncompatibleContracts(SeveralRefused):
+    """New contracts would break who reads these events, or what was published.
+
+    `errors` tells of each change: `type`, `path`, `what`, `breaks`, `detail`.
+    """
 
 
 _STATUS: Mapping[type[MeshError], int] = {
@@ -66,8 +80,10 @@ _STATUS: Mapping[type[MeshError], int] = {
     Unauthenticated: 401,
     TooManyRequests: 429,
     DeclarationError: 422,
+    SchemaNotUnderstood: 422,
     InvalidBody: 422,
     EventsRefused: 422,
+    IncompatibleContracts: 409,
     BodyTooLarge: 413,
     UnsupportedMediaType: 415,
     NotAcceptable: 406,
@@ -163,7 +179,7 @@ def problem_of(request: Request, error: MeshError) -> Response:
         error.args[0],
         error.remedy or "Correct the request.",
         _headers(error),
-        {"errors": error.errors} if isinstance(error, EventsRefused) else None,
+        {"errors": error.errors} if isinstance(error, SeveralRefused) else None,
     )
 
 
@@ -245,15 +261,17 @@ SCHEMA: Mapping[str, Any] = {
         "instance": {"type": "string", "examples": ["/v1/views/order_overview/7"]},
         "remedy": {"type": "string", "examples": ["Check the key."]},
         "errors": {
-            "description": "Of events that are refused: which, and why.",
+            "description": "Of events or changes of contracts that are refused: which, and why.",
             "type": "array",
             "items": {
                 "type": "object",
-                "required": ["index", "reason", "detail"],
+                "required": ["detail"],
                 "properties": {
                     "index": {"type": "integer", "minimum": 0},
                     "id": {"type": ["string", "null"]},
                     "type": {"type": ["string", "null"]},
+                    "path": {"type": "string", "examples": ["$.data.total"]},
+                    "what": {"type": "string", "examples": ["made required"]},
                     "reason": {"type": "string", "examples": ["missing_field"]},
                     "detail": {
                         "type": "string",

@@ -24,13 +24,15 @@ from mesh_core.model.view import CustomView, View
 from mesh_core.model.view_model import ViewModel
 
 Resource = NewType("Resource", str)
-"""`view:NAME`, `entity:SERVICE.ENTITY`, `workflows`, `relations`, `timeline` or `publish:SERVICE`."""
+"""`view:NAME`, `entity:SERVICE.ENTITY`, `workflows`, `relations`, `timeline`, `contracts` or `publish:SERVICE`."""
 WORKFLOWS = Resource("workflows")
 """Looking up workflows: the entries of what the role may see."""
 RELATIONS = Resource("relations")
 """Which entities there are, of those that the role may see, and how they can be joined."""
 TIMELINE = Resource("timeline")
 """The events of what the role may see."""
+CONTRACTS = Resource("contracts")
+"""The contracts of all services."""
 MAX_CONDITIONS = 20
 MAX_RULES = 50
 _ROLE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,63}", re.ASCII)
@@ -225,7 +227,7 @@ def resource_problem(resource: str) -> str | None:
     """Why nothing can be granted under this name, or None when it can."""
     kind, colon, name = resource.partition(":")
     if not colon:
-        return None if kind in (WORKFLOWS, RELATIONS, TIMELINE) else f"{resource!r} is no resource"
+        return None if kind in (WORKFLOWS, RELATIONS, TIMELINE, CONTRACTS) else f"{resource!r} is no resource"
     if kind == "view":
         return name_problem(name)
     if kind == "publish":
@@ -253,7 +255,7 @@ def _checked(made: GrantModel) -> GrantModel:
     if problem := resource_problem(made.resource):
         raise DeclarationError(
             f"{problem}.",
-            remedy="It is view:NAME, entity:SERVICE.ENTITY, workflows, relations, timeline or publish:SERVICE.",
+            remedy="It is view:NAME, entity:SERVICE.ENTITY, workflows, relations, timeline, contracts or publish:SERVICE.",
         )
     if problem := role_problem(made.role):
         raise DeclarationError(f"A role cannot be granted anything: {problem}.")

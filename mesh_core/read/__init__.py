@@ -6,6 +6,7 @@ and their position always come from one snapshot.
 """
 
 from mesh_core.read.catalogue import relations, views
+from mesh_core.read.contracts import registered_contracts, service_contracts
 from mesh_core.read.database import Database
 from mesh_core.read.deploys import deploys, one_deploy
 from mesh_core.read.errors import ReadError
@@ -40,10 +41,12 @@ __all__ = [
     "mesh_status",
     "one_deploy",
     "one_row",
+    "registered_contracts",
     "registered_view",
     "registered_views",
     "relations",
     "roles",
+    "service_contracts",
     "stream_rows",
     "timeline",
     "undeployed",

@@ -32,6 +32,10 @@ class ViewNotRegistered(NotFound):
     """No view of that name is registered."""
 
 
+class ContractsNotRegistered(NotFound):
+    """The service has registered no contracts."""
+
+
 class DeployNotFound(NotFound):
     """There is no deploy of that number."""
 

@@ -83,7 +83,9 @@ def test_sigterm_ends_it_cleanly_within_a_second(mesh: Mesh) -> None:
     begun = time.monotonic()
     process.send_signal(signal.SIGTERM)
     assert process.wait(30) == 0
-    assert time.monotonic() - begun < 8, "a second for what it does, and as long as a busy machine takes to end Python"
+    assert time.monotonic() - begun < 8, (
+        "a second for what it does, and as long as a busy machine takes to end Python"
+    )
     mesh.assert_sound()
 
 
