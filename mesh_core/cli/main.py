@@ -22,6 +22,7 @@ COMMANDS = (
     "status",
     "check",
     "events",
+    "contracts",
     "workflow",
     "client",
     "dead_letters",

@@ -228,7 +228,7 @@ class Applier:
     def write(self, cursor: psycopg.Cursor[Any], folding: Folding) -> None:
         """Write all that was folded, but for the checkpoints."""
         writes: list[_Write] = []
-        written = self._write_entities(cursor, folding, writes)
+        written = self.write_entities(cursor, folding, writes)
         with stage("views"):
             self._refresh_views(cursor, written)
         folding.known.held.write(cursor)
@@ -240,7 +240,7 @@ class Applier:
         ):
             versions.raise_generation(self.connection)  # every API process then looks at them again
 
-    def _write_entities(
+    def write_entities(
         self, cursor: psycopg.Cursor[Any], folding: Folding, writes: list[_Write]
     ) -> dict[int, bool]:
         """Of the entity versions that had anything written, by id: whether rows may have gone.

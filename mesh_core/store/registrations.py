@@ -1,4 +1,4 @@
-"""The views that are registered as data, as the projector has folded them."""
+"""The views and contracts that are registered as data, as the projector has folded them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from typing import Any
 
 import psycopg
 
-from mesh_core.model.builtin import REGISTERED
+from mesh_core.contracts import contracts_of
+from mesh_core.model.builtin import REGISTERED, SERVICE_CONTRACTS
 from mesh_core.model.catalog import Catalog
+from mesh_core.model.entity import EntityModel
+from mesh_core.model.event import Contract
 from mesh_core.store.tables import physical
 
 
@@ -25,8 +28,35 @@ def registered_catalog(connection: psycopg.Connection[Any], code: Catalog) -> Ca
 
 def registrations(connection: psycopg.Connection[Any]) -> str | None:
     """The table of registered views that serves; None before the first deploy that knows of them."""
+    return _serving(connection, REGISTERED)
+
+
+def _serving(connection: psycopg.Connection[Any], entity: str) -> str | None:
     row = connection.execute(
         "SELECT relation FROM mesh.versions WHERE kind = 'entity' AND name = %s AND state = 'live'",
-        (REGISTERED,),
+        (entity,),
     ).fetchone()
     return str(row[0]) if row else None
+
+
+def known_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:
+    """The contracts that hold now, by event type: what live entities fold, and what services have registered."""
+    found: dict[str, Contract] = {}
+    rows = connection.execute(
+        "SELECT declaration FROM mesh.versions WHERE kind = 'entity' AND state = 'live'"
+    ).fetchall()
+    for (declaration,) in rows:
+        for fold in EntityModel.from_json(declaration).folds:
+            found[fold.contract.type] = fold.contract
+    return registered_contracts(connection) | found
+
+
+def registered_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:
+    """The contracts that services have registered, by event type. Raises SchemaNotUnderstood for one that is none."""
+    relation = _serving(connection, SERVICE_CONTRACTS)
+    if relation is None:
+        return {}
+    rows = connection.execute(
+        f"SELECT service, contracts FROM {physical(relation)} ORDER BY service"
+    ).fetchall()
+    return {each.type: each for service, schemas in rows for each in contracts_of(service, schemas)}
