@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -44,7 +44,7 @@ class UnsupportedMediaType(UsageError):
 class SeveralRefused(UsageError):
     """Several things are refused, each of `errors` for a `detail` of its own."""
 
-    def __init__(self, message: str, *, remedy: str, errors: list[dict[str, Any]]) -> None:
+    def __init__(self, message: str, *, remedy: str = "", errors: Sequence[dict[str, Any]] = ()) -> None:
         super().__init__(message, remedy=remedy)
         self.errors = errors
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh_core.model.grants import RELATIONS, TIMELINE, WORKFLOWS, claim, column, grant, publishing
+from mesh_core.model.grants import CONTRACTS, RELATIONS, TIMELINE, WORKFLOWS, claim, column, grant, publishing
 from projections.northwind.views import customer_overview, order_overview, product_sales, workflow_overview
 
 own = claim("customer_id") == column("customer_id")
@@ -13,7 +13,10 @@ grants = [
         grant(view, "anonymous")
         for view in (order_overview, customer_overview, product_sales, workflow_overview)
     ),
-    *(grant(resource, "anonymous") for resource in (WORKFLOWS, TIMELINE, RELATIONS, publishing("mesh"))),
+    *(
+        grant(resource, "anonymous")
+        for resource in (WORKFLOWS, TIMELINE, RELATIONS, CONTRACTS, publishing("mesh"))
+    ),
     # Whoever sells sees every order with what it is worth, and may tie entries together.
     *(grant(view, "sales") for view in (order_overview, customer_overview, product_sales)),
     *(grant(resource, "sales") for resource in (WORKFLOWS, TIMELINE, RELATIONS, publishing("mesh"))),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import re
 
-from api import authentication, issuer, problems
+from api import authentication, ingesting, issuer, problems
 from api.app import create_app
 from api.declarations.documents import EXAMPLE
 from api.documents import document
 from api.negotiation import NotAcceptable
+from mesh_core.contracts import SchemaNotUnderstood
 from mesh_core.engine import announcing
 from mesh_core.errors import DependencyUnavailable
 from mesh_core.log import errors as log
@@ -51,6 +52,14 @@ def test_every_problem_is_documented_with_its_status() -> None:
         DependencyUnavailable,
         DeclarationError,
         problems.BodyTooLarge,
+        problems.EventsRefused,
+        problems.IncompatibleContracts,
+        SchemaNotUnderstood,
+        ingesting.TooManyEvents,
+        ingesting.BeingPublished,
+        ingesting.IngestUnavailable,
+        log.EnvelopeError,
+        log.MessageTooLarge,
         problems.UnsupportedMediaType,
         NotAcceptable,
         log.LogUnavailable,
