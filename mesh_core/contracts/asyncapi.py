@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 from mesh_core.contracts.schema import json_schema
-from mesh_core.model.event import Contract, topic_of
+from mesh_core.model.event import Contract
 
 VERSION = "3.0.0"
 _BINDING = {"bindingVersion": "0.5.0"}
@@ -18,10 +20,8 @@ def asyncapi(contracts: Iterable[Contract], *, title: str = "Flexmesh", version:
     What a service publishes is an operation that the mesh receives. Schemas use words alone that draft 7 of JSON Schema
     and 2020-12 have in common, since AsyncAPI's own dialect is the former.
     """
-    of_service: dict[str, list[Contract]] = {}
-    for contract in sorted(contracts, key=lambda each: each.type):
-        of_service.setdefault(contract.service, []).append(contract)
-    every = [contract for found in of_service.values() for contract in found]
+    every = sorted(contracts, key=lambda each: (each.topic, each.type))
+    topics = {topic: list(found) for topic, found in groupby(every, attrgetter("topic"))}
     return {
         "asyncapi": VERSION,
         "info": {
@@ -31,28 +31,35 @@ def asyncapi(contracts: Iterable[Contract], *, title: str = "Flexmesh", version:
             "what an event is of. Readers pass over fields that they do not know.",
         },
         "defaultContentType": "application/cloudevents+json",
-        "channels": {topic_of(service): _channel(service, found) for service, found in of_service.items()},
+        "channels": {topic: _channel(topic, found) for topic, found in topics.items()},
         "operations": {
-            f"publish_{service}": {
+            f"publish_{found[0].service}": {
                 "action": "receive",
-                "title": f"Events of {service}",
-                "summary": f"Append events of {service} to its topic: by Kafka, an outbox, or POST /v1/events.",
-                "channel": {"$ref": f"#/channels/{topic_of(service)}"},
+                "title": f"Events of {found[0].service}",
+                "summary": f"Append events of {found[0].service} to {topic}: by Kafka, an outbox, or POST /v1/events.",
+                "channel": {"$ref": f"#/channels/{topic}"},
             }
-            for service in of_service
+            for topic, found in topics.items()
+            if found[0].foreign is None
         },
         "components": {"messages": {contract.type: _message(contract, every) for contract in every}},
     }
 
 
-def _channel(service: str, contracts: list[Contract]) -> dict[str, Any]:
+def _channel(topic: str, contracts: list[Contract]) -> dict[str, Any]:
+    services = ", ".join(sorted({contract.service for contract in contracts}))
+    foreign = contracts[0].foreign is not None
+    said = (
+        {"description": "Its records are no events as they stand: they are read as these."} if foreign else {}
+    )
     return {
-        "address": topic_of(service),
-        "title": f"What {service} says",
+        "address": topic,
+        "title": f"What {services} says",
+        **said,
         "messages": {
             contract.type: {"$ref": f"#/components/messages/{contract.type}"} for contract in contracts
         },
-        "bindings": {"kafka": {"topic": topic_of(service), **_BINDING}},
+        "bindings": {"kafka": {"topic": topic, **_BINDING}},
     }
 
 

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from mesh_core.log import EnvelopeError
-from mesh_core.log.cloudevents import checked, encode_checked, event_time
+from mesh_core.log import EnvelopeError, Outgoing
+from mesh_core.log.cloudevents import (
+    STRUCTURED_HEADERS,
+    checked,
+    encode_binary,
+    encode_checked,
+    event_time,
+)
 from mesh_core.model import Event
 from mesh_core.model.event import topic_of
 from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7
@@ -68,17 +73,7 @@ def envelope_of(
     return envelope
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """An event as it is sent to Kafka, in structured mode; `timestamp_ms` is since 1970."""
-
-    topic: str
-    key: bytes
-    value: bytes
-    timestamp_ms: int
-
-
-def record_of(envelope: Mapping[str, Any]) -> Record:
+def record_of(envelope: Mapping[str, Any], *, binary: bool = False) -> Outgoing:
     """The record of a CloudEvent; `time` is now if there is none. Raises EnvelopeError."""
     event = checked(envelope)
     service = event["type"].split(".", 1)[0]
@@ -87,7 +82,8 @@ def record_of(envelope: Mapping[str, Any]) -> Record:
     key = _utf8(event["subject"])
     if len(key) > MAX_KEY_BYTES:
         raise EnvelopeError(f"The subject has {len(key)} bytes; a key has at most {MAX_KEY_BYTES}.")
-    return Record(topic_of(service), key, encode_checked(event), int(event_time(event).timestamp() * 1000))
+    headers, value = encode_binary(event) if binary else (STRUCTURED_HEADERS, encode_checked(event))
+    return Outgoing(topic_of(service), key, value, int(event_time(event).timestamp() * 1000), headers)
 
 
 def _utf8(text: str) -> bytes:

@@ -21,7 +21,6 @@ from uuid import UUID
 from mesh_core.emit.envelope import envelope_of, record_of
 from mesh_core.errors import MeshError
 from mesh_core.log import Delivered, Driver, Position, Producer, TopicPartition
-from mesh_core.log.cloudevents import STRUCTURED_HEADERS
 from mesh_core.model import Event
 from mesh_core.telemetry import metrics
 
@@ -33,15 +32,19 @@ class Publisher:
     May be shared by threads.
     """
 
-    def __init__(self, log: Driver | Producer, source: str, *, timeout: float = 30.0) -> None:
+    def __init__(
+        self, log: Driver | Producer, source: str, *, timeout: float = 30.0, binary: bool = False
+    ) -> None:
         """`source` is the CloudEvents source, a URI reference such as `/sales`; `timeout` is in seconds.
 
+        With `binary`, attributes are headers and the value is the data alone, for readers that take no other mode.
         A producer that is given stays open at `close`; one made from a driver is closed.
         """
         self._producer: Producer = log if isinstance(log, Producer) else log.producer()
         self._owns = not isinstance(log, Producer)
         self._source = source
         self._timeout = timeout
+        self._binary = binary
         self._lock = threading.Lock()
         self._sent: deque[Future[Delivered]] = deque()
         self._after: dict[TopicPartition, int] = {}
@@ -90,13 +93,13 @@ class Publisher:
         It names specversion, id, source, type and subject; `time` is now if there is none. Raises and fails
         as `publish` does.
         """
-        record, started = record_of(envelope), perf_counter()
+        record, started = record_of(envelope, binary=self._binary), perf_counter()
         future = self._producer.send(
             record.topic,
             record.key,
             record.value,
             timestamp_ms=record.timestamp_ms,
-            headers=STRUCTURED_HEADERS,
+            headers=record.headers,
         )
         future.add_done_callback(partial(_measure, record.topic, started))
         with self._lock:

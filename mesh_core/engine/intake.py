@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from mesh_core.contracts.decoding import TopicDecoder
-from mesh_core.contracts.refusals import Refusal
+from mesh_core.contracts.refusals import Refusal, Unknown
+from mesh_core.contracts.translating import Foreign, canonical_key, translate
 from mesh_core.log.cloudevents import is_binary, structured_from_binary
 from mesh_core.log.errors import EnvelopeError
 from mesh_core.log.interface import Chunk, Headers
@@ -15,6 +17,8 @@ from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
 
+At = tuple[int, int, int]
+"""Where a record is in its topic, and when it was written: partition, offset, milliseconds since 1970."""
 HEAD = 100
 """Records of a batch whose events are kept when it is let go of, for the links of its span."""
 
@@ -92,13 +96,31 @@ class Intake:
             for fold in entity.folds:
                 by_topic.setdefault(entity.topic, {})[fold.contract.type] = fold.contract
         self.decoders = {topic: TopicDecoder(found.values()) for topic, found in by_topic.items()}
+        self.foreign = {
+            topic: contract.foreign
+            for topic, found in by_topic.items()
+            for contract in found.values()
+            if contract.foreign is not None
+        }
 
     def struct_types(self, topic: str) -> dict[type, str]:
         """Event types by the struct that the topic's decoder makes of them."""
         return {struct: name for name, struct in self.decoders[topic].struct_of.items()}
 
-    def read(self, topic: str, value: bytes | None, headers: Headers = (), key: bytes | None = None) -> Any:
-        """What one record says: it is in binary mode if its headers say so, and its value is not a whole event."""
+    def read(
+        self,
+        topic: str,
+        value: bytes | None,
+        headers: Headers = (),
+        key: bytes | None = None,
+        at: At | None = None,
+    ) -> Any:
+        """What one record says: it is in binary mode if its headers say so, and its value is not a whole event.
+
+        Of a foreign topic it has to be known where it is (`at`); else it must be a whole event, as an edit is.
+        """
+        if at is not None and topic in self.foreign:
+            return self._translated(topic, Foreign(key, value, headers, *at))[1]
         if value is None and topic in self.tombstones:
             return Tombstone(key or b"")
         decoder = self.decoders[topic]
@@ -110,14 +132,46 @@ class Intake:
         return decoder.read(value)
 
     def batch(self, chunk: Chunk) -> Batch:
-        """Decode a chunk."""
+        """Decode a chunk; keys of a foreign topic's records become those of their events."""
         topic = chunk.partition.topic
+        if topic in self.foreign:
+            return self._foreign_batch(chunk)
         items = None if topic in self.tombstones else self.decoders[topic].read_events(chunk.values)
         if items is None:
             headers = chunk.headers or [()] * len(chunk.values)
             columns = zip(chunk.values, headers, chunk.keys, strict=True)
             items = [self.read(topic, value, of, key) for value, of, key in columns]
         return Batch(chunk, items)
+
+    def _foreign_batch(self, chunk: Chunk) -> Batch:
+        headers = chunk.headers or [()] * len(chunk.values)
+        columns = zip(chunk.keys, chunk.values, headers, chunk.offsets, chunk.timestamps, strict=True)
+        found = [
+            self._translated(
+                chunk.partition.topic, Foreign(key, value, of, chunk.partition.partition, offset, timestamp)
+            )
+            for key, value, of, offset, timestamp in columns
+        ]
+        chunk.keys = [key for key, _ in found]
+        return Batch(chunk, [item for _, item in found])
+
+    def _translated(self, topic: str, record: Foreign) -> tuple[bytes | None, Any]:
+        """The key of a foreign record's event, and what that says; a record without an event is of no known type."""
+        decoder = self.decoders[topic]
+        if record.value is not None and decoder.is_event(record.value):
+            return record.key, decoder.read(record.value)
+        found = translate(self.foreign[topic], record)
+        if isinstance(found, Refusal):
+            return canonical_key(record.key), found
+        if found.value is None:
+            taken = record.value is None and topic in self.tombstones
+            return found.key, Tombstone(found.key or b"") if taken else _nothing(topic)
+        return found.key, decoder.read(found.value)
+
+
+def _nothing(topic: str) -> Unknown:
+    time = datetime.fromtimestamp(0, UTC)
+    return Unknown(topic, "", "", None, time, None, None, None, None, None, None, None, None, None)
 
 
 def structured_value(headers: Headers, value: bytes) -> bytes:

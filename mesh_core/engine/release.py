@@ -130,7 +130,8 @@ class Release:
         intake = self.folding.judge_of[row.version_id].router.intake
         if row.edited is not None:
             return intake.read(row.topic, row.edited)
-        return intake.read(row.topic, row.value, row.record.headers, row.key)
+        at = (row.partition, row.offset, row.timestamp)
+        return intake.read(row.topic, row.value, row.record.headers, row.key, at)
 
     def _count(self, row: HeldRow, outcome: str) -> None:
         """A version does not hold the record any more: count it anew."""

@@ -55,7 +55,11 @@ def routers(versions: Iterable[EntityVersion], contracts: Iterable[Contract] = B
     for version in versions:
         mine = {fold.contract.type: fold.contract for fold in version.model.folds}
         for known, members in groups:
-            if all(known.get(name, contract) == contract for name, contract in mine.items()):
+            if all(known.get(name, contract) == contract for name, contract in mine.items()) and not any(
+                other.topic == contract.topic and other.foreign != contract.foreign
+                for other in known.values()
+                for contract in mine.values()
+            ):
                 known |= mine
                 members.append(version)
                 break

@@ -148,7 +148,8 @@ class _Attempt:
         if chunk.partition.topic not in self._before.decoders:
             return False
         headers = chunk.headers[n] if chunk.headers else ()
-        read = self._before.read(chunk.partition.topic, chunk.values[n], headers, chunk.keys[n])
+        at = (chunk.partition.partition, chunk.offsets[n], chunk.timestamps[n])
+        read = self._before.read(chunk.partition.topic, chunk.values[n], headers, chunk.keys[n], at)
         return isinstance(read, Refusal)
 
     def _project(self, batches: Sequence[Batch]) -> None:

@@ -42,9 +42,36 @@ def encode_structured(event: Mapping[str, Any]) -> bytes:
 
 def encode_checked(event: Mapping[str, Any]) -> bytes:
     """What `encode_structured` does, for what `checked` answered."""
+    return _encoded(event, event)
+
+
+def encode_binary(event: Mapping[str, Any]) -> tuple[Headers, bytes]:
+    """What `checked` answered, in binary mode: attributes as headers, and the data as JSON. Raises EnvelopeError."""
+    if "data_base64" in event:
+        raise EnvelopeError(
+            f"The data of {_shown(event)} is not JSON, so it is published in structured mode alone."
+        )
+    named = {"datacontenttype": "application/json"} | {
+        name: str(value).lower() if isinstance(value, bool) else str(value)
+        for name, value in event.items()
+        if name != "data"
+    }
+    try:
+        headers = tuple(
+            ("content-type" if name == "datacontenttype" else f"ce_{name}", text.encode())
+            for name, text in named.items()
+        )
+    except UnicodeEncodeError as error:
+        raise EnvelopeError(
+            f"An attribute of {_shown(event)} has a lone surrogate, which is not text."
+        ) from error
+    return headers, _encoded(event, event.get("data"))
+
+
+def _encoded(event: Mapping[str, Any], value: Any) -> bytes:
     try:
         _refuse_non_numbers(event.get("data"))
-        return _encoder.encode(event)
+        return _encoder.encode(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise EnvelopeError(f"The data of {_shown(event)} cannot be written as JSON: {error}") from error
 

@@ -17,6 +17,7 @@ from mesh_core.model.folds import (
     upsert,
     workflow_id,
 )
+from mesh_core.model.foreign import ForeignTopic, json_topic, outbox_topic, row_changes
 from mesh_core.model.upcasts import upcast
 from mesh_core.model.view import CustomView, View
 
@@ -28,6 +29,7 @@ __all__ = [
     "DeclarationError",
     "Entity",
     "Event",
+    "ForeignTopic",
     "Key",
     "Many",
     "One",
@@ -40,11 +42,14 @@ __all__ = [
     "event_id",
     "event_source",
     "event_time",
+    "json_topic",
     "many",
     "max_",
     "min_",
     "one",
+    "outbox_topic",
     "patch",
+    "row_changes",
     "upcast",
     "upsert",
     "workflow_id",

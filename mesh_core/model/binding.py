@@ -41,10 +41,10 @@ def bind_folds(
                 f"{entity}: {fold.event.__name__} has no type.", remedy='Declare it with type="…".'
             )
     topics = {fold.event.topic for fold in declared}
-    if topics != {f"{service}.events"}:
+    if len(topics) > 1 or {fold.event.service for fold in declared} != {service}:
         raise DeclarationError(
-            f"{entity}: its events are of {', '.join(sorted(topics))}, but an entity of {service} is fed by "
-            f"{service}.events only.",
+            f"{entity}: its events are of {', '.join(sorted(topics))}, but an entity of {service} is fed by one topic "
+            f"with events of {service} only.",
             remedy="Make one entity a service and join them in a view.",
         )
     seen = [fold.event.type for fold in declared]
@@ -92,6 +92,10 @@ def _with_older(
     keys = [column.name for column in columns if column.key]
     for each in with_older(fold.event, bound, explicit):
         if each is not bound:
+            if each.contract.topic != bound.contract.topic:
+                raise DeclarationError(
+                    f"{entity}: {each.contract.type} is on another topic than its newer contract."
+                )
             where = f"{entity}: {fold.kind}({fold.event.__name__}) of {each.contract.type}"
             held = each.contract.field_at(each.each) if each.each else None
             element = held.item if held is not None else None

@@ -59,6 +59,7 @@ class Catalog:
         for view in views:
             _add("view", view_models, view.model.name, view.model)
             _check_place(view.model, models)
+        _check_topics(contracts.values())
         made = sorted_grants([each.model for each in grants])
         for grant in made:
             check_grant(grant, models, view_models)
@@ -159,6 +160,18 @@ class Catalog:
 def digest(data: Any) -> str:
     """SHA-256 of canonical JSON, in hexadecimal."""
     return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _check_topics(contracts: Iterable[Contract]) -> None:
+    """Whether the records of each topic are read in one way. Raises DeclarationError."""
+    found: dict[str, Contract] = {}
+    for contract in contracts:
+        first = found.setdefault(contract.topic, contract)
+        if first.foreign != contract.foreign:
+            raise DeclarationError(
+                f"{first.type} and {contract.type} read the records of {contract.topic} in different ways.",
+                remedy="Declare the topic once, with the types of all its events.",
+            )
 
 
 def _check_name(name: str, view: ViewModel) -> None:

@@ -67,7 +67,7 @@ class EntityModel:
     @property
     def topic(self) -> str:
         """The one topic that feeds it."""
-        return topic_of(self.service)
+        return self.folds[0].contract.topic if self.folds else topic_of(self.service)
 
     @property
     def entity(self) -> str:

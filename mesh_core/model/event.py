@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic._internal._model_construction import ModelMetaclass
 
 from mesh_core.model.errors import DeclarationError
+from mesh_core.model.foreign import ForeignTopic
 from mesh_core.model.types import Field, FieldType, UnsupportedType, model_fields
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ class Contract:
     type: str
     fields: tuple[Field, ...]
     doc: str = ""
+    foreign: ForeignTopic | None = None
+    """Where it is read from records that are no events of the mesh."""
 
     @property
     def service(self) -> str:
@@ -47,7 +50,7 @@ class Contract:
     @property
     def topic(self) -> str:
         """The topic that it is published on."""
-        return topic_of(self.service)
+        return self.foreign.name if self.foreign else topic_of(self.service)
 
     def field_at(self, path: str) -> FieldType | None:
         """The type at a dotted path of the payload, nullable if anything on the way is; None if unknown."""
@@ -65,12 +68,14 @@ class Contract:
 
     def to_json(self) -> dict[str, Any]:
         """As plain JSON."""
-        return {"type": self.type, "fields": [field.to_json() for field in self.fields]}
+        foreign = {"foreign": self.foreign.to_json()} if self.foreign else {}
+        return {"type": self.type, "fields": [field.to_json() for field in self.fields], **foreign}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Contract:
         """What `to_json` wrote."""
-        return cls(data["type"], tuple(Field.from_json(field) for field in data["fields"]))
+        foreign = ForeignTopic.from_json(data["foreign"]) if "foreign" in data else None
+        return cls(data["type"], tuple(Field.from_json(field) for field in data["fields"]), foreign=foreign)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +122,8 @@ class Event(BaseModel, metaclass=_NamedFields):
     type: ClassVar[str]
     service: ClassVar[str]
     topic: ClassVar[str]
+    foreign: ClassVar[ForeignTopic | None] = None
+    """The topic of others that it is read from, given as `topic=`."""
     contract: ClassVar[Contract]
     key_fields: ClassVar[tuple[str, ...]] = ()
     """Names of the fields that make the record key, when a publisher is to read it from the payload."""
@@ -127,6 +134,7 @@ class Event(BaseModel, metaclass=_NamedFields):
         cls,
         *,
         type: str = "",  # noqa: A002
+        topic: ForeignTopic | None = None,
         upcasts: Iterable[UpcastDeclaration] = (),
         **kwargs: Any,
     ) -> None:
@@ -140,7 +148,13 @@ class Event(BaseModel, metaclass=_NamedFields):
         if type:
             cls.type = type
             cls.service = type.split(".", 1)[0]
-            cls.topic = topic_of(cls.service)
+            cls.topic = topic.name if topic else topic_of(cls.service)
+        if topic is not None and not topic.tells(type):
+            raise DeclarationError(
+                f"{cls.__name__}: no record of {topic.name} is an event {type}.",
+                remedy="Name it in the topic's types.",
+            )
+        cls.foreign = topic
         cls.upcasts = tuple(upcasts)
 
     @classmethod
@@ -156,7 +170,7 @@ class Event(BaseModel, metaclass=_NamedFields):
                 remedy="Use int, str, Decimal, float, bool, datetime, date, UUID, "
                 "a list or a model of these, or one | None.",
             ) from None
-        cls.contract = Contract(cls.type, fields, cls.__doc__ or "")
+        cls.contract = Contract(cls.type, fields, cls.__doc__ or "", cls.foreign)
         missing = [name for name in cls.key_fields if name not in {field.name for field in fields}]
         if missing:
             raise DeclarationError(

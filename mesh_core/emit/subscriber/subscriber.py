@@ -61,6 +61,11 @@ class Subscriber:
 
     def on(self, event: type[E]) -> Callable[[Handler[E]], Handler[E]]:
         """Decorates the handler of a type of event. Raises UsageError if it has one."""
+        if event.foreign is not None:
+            raise UsageError(
+                f"{event.type} is read from {event.topic}, which others write as they do.",
+                remedy="Project it, and read the view; or subscribe to events of the mesh.",
+            )
 
         def add(handler: Handler[E]) -> Handler[E]:
             if event.type in self._handlers:
