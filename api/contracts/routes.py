@@ -47,7 +47,10 @@ async def register_contracts(
     request: Request,
     mesh: Context,
     reader: Reading,
-    compatibility: Annotated[Literal["full", "backward", "forward", "none"], Query()] = "full",
+    compatibility: Annotated[
+        Literal["full", "backward", "forward", "none"] | None,
+        Query(description="What a change may not break; `full` if it is not said."),
+    ] = None,
 ) -> Response:
     """Register all contracts of a service, in place of those that it had, as an event on `mesh.events`.
 
@@ -63,7 +66,7 @@ async def register_contracts(
     held = [each for name, each in known.every.items() if each.service == service and name not in known.code]
     changes = differences(held, contracts)
     if compatibility != "none":
-        _refuse_breaking(changes, compatibility)
+        _refuse_breaking(changes, compatibility or "full")
     await mesh.registry.make_topics([service])
     subject = reader.subject.name
     body = {"owner": service, "contracts": schemas, "registered_by": subject}

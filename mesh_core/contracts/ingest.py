@@ -7,18 +7,22 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Any
 
 import msgspec
 
 from mesh_core.contracts.decoding import TopicDecoder
-from mesh_core.contracts.refusals import Refusal, Unknown
+from mesh_core.contracts.refusals import Reason, Refusal, Unknown
+from mesh_core.contracts.structs import ENVELOPE
 from mesh_core.model.event import TYPE_PATTERN, Contract
 from mesh_core.model.identifiers import MAX_KEY_BYTES
 
 _LONGEST = 999_000
 """Bytes of an event; with its key and headers, a producer sends a million at most."""
 _NAME = re.compile(r"[a-z0-9]{1,64}", re.ASCII)
+_FRACTION = re.compile(rb"-?[0-9]+[.eE].*")
+_KNOWN = frozenset(["datacontenttype", "type", *(name for name, *_ in ENVELOPE)])
 _attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 
@@ -49,11 +53,6 @@ class Contracts:
             topic: TopicDecoder(found) for topic, found in by_topic.items()
         }
 
-    @property
-    def types(self) -> list[str]:
-        """The types of the contracts, sorted."""
-        return sorted(self._types)
-
     def check(self, value: bytes, defaults: Mapping[str, str]) -> Accepted | Refusal:
         """Whether a structured event may be published, and as what record.
 
@@ -82,7 +81,11 @@ class Contracts:
         if isinstance(found, Refusal):
             return found
         if found is None or isinstance(found, Unknown):
-            return Refusal("unknown_type", f"$.type: no contract of {kind} is known.", event_type=kind)
+            return Refusal(
+                "unknown_type",
+                f"$.type: no contract of {kind} is known.{self._nearest(kind)}",
+                event_type=kind,
+            )
         if found.subject is None or not found.subject:
             return _refused(
                 found, "missing_field", "$.subject is missing: it is the key of what the event is of."
@@ -98,10 +101,14 @@ class Contracts:
             found.id, found.source, known["service"], topic, key, value, int(found.time.timestamp() * 1000)
         )
 
+    def _nearest(self, kind: str) -> str:
+        near = get_close_matches(kind, self._types, 1)
+        return f" Did you mean {near[0]}?" if near else ""
 
-def _refused(found: object, reason: str, detail: str) -> Refusal:
+
+def _refused(found: object, reason: Reason, detail: str) -> Refusal:
     return Refusal(
-        reason,  # type: ignore[arg-type]  # one of them
+        reason,
         detail,
         getattr(found, "type", None),
         getattr(found, "id", None),
@@ -114,10 +121,10 @@ def _envelope_problem(attributes: Mapping[str, msgspec.Raw]) -> str | None:
     for name, raw in attributes.items():
         if name in ("data", "data_base64"):
             continue
-        if _NAME.fullmatch(name) is None:
+        if name not in _KNOWN and _NAME.fullmatch(name) is None:
             return f"$.{name[:80]} is not the name of a CloudEvents attribute: small letters and digits."
         value = bytes(raw)
-        if value[:1] in (b"{", b"[") or re.fullmatch(rb"-?[0-9]+[.eE].*", value):
+        if value[:1] != b'"' and (value[:1] in (b"{", b"[") or _FRACTION.fullmatch(value)):
             return f"$.{name} is neither text, integer nor boolean."
     if "data" in attributes and "data_base64" in attributes:
         return "The event has both $.data and $.data_base64."

@@ -193,6 +193,7 @@ def test_record_keys_are_the_parents_where_each_makes_rows() -> None:
         ("name",),
         ("role",),
         ("role", "resource"),
+        ("service",),
     ]
 
 

@@ -39,6 +39,15 @@ export type ProblemKind =
   | "url-too-long"
   | "view-not-found"
   | "view-not-registered"
+  | "contracts-not-registered"
+  | "events-refused"
+  | "envelope-error"
+  | "message-too-large"
+  | "too-many-events"
+  | "being-published"
+  | "ingest-unavailable"
+  | "incompatible-contracts"
+  | "schema-not-understood"
   | "workflow-not-found";
 
 const TYPE = "urn:flexmesh:problem:";
