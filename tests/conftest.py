@@ -104,6 +104,7 @@ def settings(clean_kafka: str, database_url: str, unique: Callable[[str], str]) 
         database_url=database_url,
         kafka_bootstrap_servers=clean_kafka,
         group=unique("group"),
+        projector_poll_seconds=0.1,
         projector_metrics_port=0,
         api_port=0,
     )

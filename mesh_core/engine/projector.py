@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import psycopg
 
@@ -55,8 +55,23 @@ class Projector:
 
         Raises NotDeployed when there is nothing to keep up, and whatever is neither bad data nor a passing fault.
         """
+        self._run(lambda: until)
+
+    def run_until_caught_up(self) -> None:
+        """Project all that is in the log now, then return; for tests, the demo and one-off runs."""
+        self._run(self._ends)
+
+    def _ends(self) -> Position:
+        """Where the log ends now, of what is kept up."""
+        topics = self._session.applier.plan.topics
+        partitions = list(checkpoints.read(self._session.connected(), topics))
+        with self._driver.consumer(None) as consumer:
+            return Position(consumer.end_offsets(partitions))
+
+    def _run(self, target: Callable[[], Position | None]) -> None:
         try:
             self._session.open()
+            until = target()
             consumer = self._driver.consumer(self._settings.group, self._settings.projector_instance_id)
             with consumer, Surveyor(self._driver) as surveyor:
                 turns = _Turns(
@@ -76,15 +91,6 @@ class Projector:
                 self._draining.finish()
         finally:
             self._session.close()
-
-    def run_until_caught_up(self) -> None:
-        """Project all that is in the log now, then return; for tests, the demo and one-off runs."""
-        self._session.open()
-        topics = self._session.applier.plan.topics
-        partitions = list(checkpoints.read(self._session.connected(), topics))
-        with self._driver.consumer(None) as consumer:
-            ends = consumer.end_offsets(partitions)
-        self.run(Position(ends))
 
     @property
     def halted(self) -> Mapping[str, str]:

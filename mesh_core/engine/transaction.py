@@ -100,9 +100,8 @@ class Applier:
         return self.routers[0]
 
     def prepare(self) -> None:
-        """Make the session's temporary tables."""
-        for statement in self.plan.temporary_tables():
-            self.connection.execute(statement)
+        """Make the session's temporary tables, in one round trip: there are a hundred statements of ten views."""
+        self.connection.execute("; ".join(self.plan.temporary_tables()).encode())
         self._prepared = True
 
     def ahead(self) -> Folding:

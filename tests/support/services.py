@@ -156,7 +156,7 @@ def fresh_settings(services: Services, **more: Any) -> Iterator[Settings]:
             group=f"group{uuid.uuid4()}",
             projector_metrics_port=0,
             api_port=0,
-            **{"auth_anonymous_role": "admin", **more},
+            **{"auth_anonymous_role": "admin", "projector_poll_seconds": 0.1} | more,
         )
 
 

@@ -106,18 +106,16 @@ class _OutboxRelay:
         pause = 0.1
         while not self._stopping.is_set():
             try:
-                with (
-                    closing(Outbox(self._address)) as outbox,
-                    connect(self._kafka).producer() as producer,
-                ):
-                    pause = 0.1
-                    if self._locked(outbox):
-                        self.waiting_for = None
+                with closing(Outbox(self._address)) as outbox:
+                    if not self._locked(outbox):
+                        return
+                    with connect(self._kafka).producer() as producer:
+                        pause, self.waiting_for = 0.1, None
                         _Session(self._address, outbox, producer, self._retention, self._stopping).run(
                             until_empty
                         )
-                        if until_empty:
-                            return
+                    if until_empty:
+                        return
             except FenceRaised:
                 self._log.warning("another relay has begun")
             except (psycopg.OperationalError, psycopg.InterfaceError, NoOutbox, MeshError) as error:

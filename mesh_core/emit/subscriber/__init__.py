@@ -2,7 +2,8 @@
 
 from mesh_core.emit.subscriber.events import EventRefused, Received
 from mesh_core.emit.subscriber.letters import Letter
+from mesh_core.emit.subscriber.session import SubscriberStopped
 from mesh_core.emit.subscriber.store import subscriber_sql
-from mesh_core.emit.subscriber.subscriber import Subscriber, SubscriberStopped
+from mesh_core.emit.subscriber.subscriber import Subscriber
 
 __all__ = ["EventRefused", "Letter", "Received", "Subscriber", "SubscriberStopped", "subscriber_sql"]
