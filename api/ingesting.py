@@ -138,9 +138,10 @@ class Ingesting:
                 checked = await _checked(now.checking, values, defaults)
         return checked
 
-    async def publish(self, subject: Subject, events: Sequence[Accepted]) -> list[Published]:
+    async def publish(self, subject: Subject, events: Sequence[Accepted], generation: int) -> list[Published]:
         """Where the log has each event, once Kafka has acknowledged all of them.
 
+        `generation` is what `authorise` answered; where grants have changed since, they are looked at again.
         Raises Forbidden where `subject` may not publish events of a service; TooManyEvents, BeingPublished,
         IngestUnavailable, LogUnavailable (DeliveryTimeout among it), TopicMissing, MessageTooLarge or DeliveryFailed. Those
         that were published all the same are not published again.
@@ -151,7 +152,6 @@ class Ingesting:
                 remedy="Send it again after a while, or more slowly.",
             )
         digests = [digest_of(event) for event in events]
-        generation = await self.authorise(subject, {event.service for event in events})
         future: asyncio.Future[list[Published]] = asyncio.get_running_loop().create_future()
         job = _Job(subject, dict(zip(digests, events, strict=True)), generation, future)
         self._jobs.append(job)

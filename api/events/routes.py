@@ -102,12 +102,12 @@ async def _published(request: Request) -> Response:
     given = {name: value for name, value in defaults.items() if value is not None}
     checked = await mesh.ingesting.check(values, given)
     # Who may not publish learns nothing of contracts.
-    await mesh.ingesting.authorise(subject, filter(None, map(_service, checked)))
+    generation = await mesh.ingesting.authorise(subject, set(filter(None, map(_service, checked))))
     accepted = [each for each in checked if isinstance(each, Accepted)]
     lenient = "handling=lenient" in request.headers.get("prefer", "").replace(" ", "").lower().split(",")
     if len(accepted) < len(checked) and not (lenient and accepted):
         raise _refused(checked)
-    published = iter(await mesh.ingesting.publish(subject, accepted) if accepted else ())
+    published = iter(await mesh.ingesting.publish(subject, accepted, generation) if accepted else ())
     told: list[dict[str, object]] = []
     places = []
     for index, each in enumerate(checked):

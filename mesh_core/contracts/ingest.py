@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ _FRACTION = re.compile(rb"-?[0-9]+[.eE].*")
 _KNOWN = frozenset(["datacontenttype", "type", *(name for name, *_ in ENVELOPE)])
 _attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
+_string = msgspec.json.Decoder(str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _envelope_problem(attributes: Mapping[str, msgspec.Raw]) -> str | None:
 
 
 def _text(raw: msgspec.Raw | None) -> str | None:
-    if raw is None:
+    try:
+        return None if raw is None else _string.decode(raw)
+    except msgspec.DecodeError:
         return None
-    value = json.loads(bytes(raw))
-    return value if isinstance(value, str) else None
