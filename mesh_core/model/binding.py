@@ -42,9 +42,10 @@ def bind_folds(
             )
     topics = {fold.event.topic for fold in declared}
     if len(topics) > 1 or {fold.event.service for fold in declared} != {service}:
+        foreign = next((fold.event.foreign for fold in declared if fold.event.foreign), None)
+        one = f"one topic with events of {service}" if foreign else f"{service}.events"
         raise DeclarationError(
-            f"{entity}: its events are of {', '.join(sorted(topics))}, but an entity of {service} is fed by one topic "
-            f"with events of {service} only.",
+            f"{entity}: its events are of {', '.join(sorted(topics))}, but an entity of {service} is fed by {one} only.",
             remedy="Make one entity a service and join them in a view.",
         )
     seen = [fold.event.type for fold in declared]
