@@ -19,7 +19,7 @@ from tests.support.mesh import Mesh, wait_for
 CATALOG = "tests.read.declarations"
 
 
-@pytest.mark.parametrize("writes", [60, pytest.param(1_000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("writes", [30, pytest.param(1_000, marks=pytest.mark.soak)])
 def test_every_write_is_read_back(settings: Settings, writes: int) -> None:
     settings = settings.model_copy(update={"catalog": CATALOG, "projector_poll_seconds": 0.1})
     mesh = Mesh(settings, catalog)

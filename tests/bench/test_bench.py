@@ -40,7 +40,7 @@ def contender(name: str, workload: Workload = SMALL) -> Contender:
 @pytest.mark.parametrize(
     "name",
     [
-        "straight script kafka-python",
+        pytest.param("straight script kafka-python", marks=pytest.mark.soak),
         pytest.param("straight script confluent-kafka", marks=pytest.mark.soak),
         "incremental kafka-python",
     ],
@@ -68,12 +68,12 @@ def test_the_joined_truth_is_what_folding_every_event_gives() -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "straight script kafka-python",
+        pytest.param("straight script kafka-python", marks=pytest.mark.soak),
         pytest.param("straight script, bulk confluent-kafka", marks=pytest.mark.soak),
-        "straight script in two processes, bulk confluent-kafka",
+        pytest.param("straight script in two processes, bulk confluent-kafka", marks=pytest.mark.soak),
         pytest.param("hand-written, 100 events a transaction, confluent-kafka", marks=pytest.mark.soak),
         "incremental confluent-kafka",
-        "bulk kafka-python",
+        pytest.param("bulk kafka-python", marks=pytest.mark.soak),
     ],
 )
 def test_joins_of_amended_invoices_are_right(name: str, addresses: StackAddresses) -> None:

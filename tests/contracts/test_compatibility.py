@@ -114,7 +114,7 @@ def test_types_come_and_go() -> None:
 
 
 @given(fields(TYPES), fields(TYPES), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_what_breaks_nothing_is_read(
     before: tuple[Field, ...], after: tuple[Field, ...], data: st.DataObject
 ) -> None:
@@ -122,7 +122,7 @@ def test_what_breaks_nothing_is_read(
 
 
 @given(fields(TYPES), fields(TYPES), st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_additions_that_break_nothing_are_read(
     before: tuple[Field, ...], more: tuple[Field, ...], data: st.DataObject
 ) -> None:

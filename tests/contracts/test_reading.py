@@ -20,7 +20,7 @@ NAME = "sales.order.placed.v1"
 
 
 @given(fields(TYPES))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_what_was_written_is_read(described: tuple[Field, ...]) -> None:
     schema = json.loads(json.dumps(data_schema(Contract(NAME, described))))
     assert data_schema(contract_of(NAME, schema)) == schema

@@ -112,7 +112,7 @@ def state(mesh: Mesh) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [*(pytest.param(n, marks=pytest.mark.soak) for n in range(2)), 2])
 def test_copied_history_counts_as_batch_by_batch(
     full: Mesh, other: Mesh, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

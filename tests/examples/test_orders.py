@@ -29,7 +29,10 @@ def run(*arguments: str) -> None:
     assert (done.returncode, done.stdout.splitlines()[-1:]) == (0, ["done"]), done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("options", [(), ("--decimals", "string", "--integers", "bigint")])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param((), marks=pytest.mark.soak), ("--decimals", "string", "--integers", "bigint")],
+)
 def test_the_client_compiles_strictly(northwind: Northwind, tmp_path: Path, options: tuple[str, ...]) -> None:
     done = written(tmp_path / "src" / "mesh", *options, settings=northwind.settings)
     assert done.returncode == 0, done.stderr

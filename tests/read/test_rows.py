@@ -66,17 +66,17 @@ def test_values_are_exact(deployed_url: str, reading: Reading) -> None:
     }
 
 
-def test_a_row_that_is_not_there_and_a_view_that_is_not_there(reading: Reading) -> None:
+def test_a_row_that_is_not_there_and_a_view_that_is_not_there(refusing: Reading) -> None:
     with pytest.raises(refused.RowNotFound, match="'7'"):
-        reading(lambda database: one_row(database, "orders", "7"))
+        refusing(lambda database: one_row(database, "orders", "7"))
     with pytest.raises(refused.ViewNotFound, match="Did you mean orders"):
-        reading(lambda database: one_row(database, "order", "7"))
+        refusing(lambda database: one_row(database, "order", "7"))
 
 
 @pytest.mark.parametrize("key", ["seven", "7.0", "", str(2**63), "7\0", "\ud800", "7,8"])
-def test_a_key_of_another_type_is_refused(reading: Reading, key: str) -> None:
+def test_a_key_of_another_type_is_refused(refusing: Reading, key: str) -> None:
     with pytest.raises(refused.InvalidKey, match="whole number"):
-        reading(lambda database: one_row(database, "orders", key))
+        refusing(lambda database: one_row(database, "orders", key))
 
 
 def test_composite_keys_are_percent_encoded_parts(deployed_url: str, reading: Reading) -> None:
@@ -220,20 +220,20 @@ def test_filters_compare_by_type(
     ],
 )
 def test_what_cannot_be_meant_is_refused_by_name(
-    reading: Reading, name: str, value: str, error: type[Exception], says: str
+    refusing: Reading, name: str, value: str, error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says) as raised:
-        page(reading, "orders", (name, value))
+        page(refusing, "orders", (name, value))
     assert isinstance(raised.value, refused.ReadError)
     assert raised.value.remedy
     str(raised.value).encode()  # can be put into JSON and logs
 
 
-def test_paging_parameters_are_given_once(reading: Reading) -> None:
+def test_paging_parameters_are_given_once(refusing: Reading) -> None:
     with pytest.raises(refused.InvalidParameter, match="limit is given twice"):
-        page(reading, "orders", ("limit", "1"), ("limit", "1"))
+        page(refusing, "orders", ("limit", "1"), ("limit", "1"))
     with pytest.raises(refused.InvalidParameter, match="More than 100 conditions"):
-        page(reading, "orders", *[("order_id", "1")] * 101)
+        page(refusing, "orders", *[("order_id", "1")] * 101)
 
 
 def test_cursors_are_of_one_list_in_one_order(deployed_url: str, reading: Reading) -> None:
