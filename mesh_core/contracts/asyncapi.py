@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 
 from mesh_core.contracts.schema import json_schema
-from mesh_core.model.event import Contract
+from mesh_core.model.event import Contract, family, major
 
 VERSION = "3.0.0"
 _BINDING = {"bindingVersion": "0.5.0"}
@@ -65,10 +65,10 @@ def _channel(topic: str, contracts: list[Contract]) -> dict[str, Any]:
 
 def _message(contract: Contract, every: list[Contract]) -> dict[str, Any]:
     schema = {name: value for name, value in json_schema(contract).items() if name != "$schema"}
-    name, _, major = contract.type.rpartition(".v")
-    newer = max(int(each.type.rpartition(".v")[2]) for each in every if each.type.startswith(f"{name}.v"))
+    name = family(contract.type)
+    newer = max(major(each.type) for each in every if family(each.type) == name)
     doc = contract.doc.strip()
-    superseded = [] if newer <= int(major) else [f"Superseded by {name}.v{newer}."]
+    superseded = [] if newer <= major(contract.type) else [f"Superseded by {name}.v{newer}."]
     said = "\n\n".join(filter(None, [doc, *superseded]))
     return {
         "name": contract.type,

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from mesh_core.contracts.structs import integer_bounds
-from mesh_core.model.event import Contract
+from mesh_core.model.event import Contract, family
 from mesh_core.model.types import Field, FieldType
 
 Mode = Literal["backward", "forward", "full"]
@@ -48,16 +48,12 @@ def differences(old: Iterable[Contract], new: Iterable[Contract]) -> list[Change
                 Change(name, "", "type removed", backward="events of this type are not read any more")
             )
         elif name not in before:
-            others = sorted(other for other in before if _family(other) == _family(name))
+            others = sorted(other for other in before if family(other) == family(name))
             said = f"readers that know only {', '.join(others)} refuse it" if others else None
             found.append(Change(name, "", "type added", forward=said))
         else:
             found += _of_objects(name, "$.data", before[name].fields, after[name].fields)
     return found
-
-
-def _family(event_type: str) -> str:
-    return event_type.rpartition(".v")[0]
 
 
 def _of_objects(name: str, path: str, old: tuple[Field, ...], new: tuple[Field, ...]) -> Iterator[Change]:

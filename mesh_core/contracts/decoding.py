@@ -16,7 +16,7 @@ import msgspec
 from mesh_core.contracts.limits import MAX_DEPTH, MAX_VALUE_BYTES, contains_nul, time_problem, too_deep
 from mesh_core.contracts.refusals import Reason, Refusal, Unknown
 from mesh_core.contracts.structs import ENVELOPE, MAX_TYPE, NULL, Check, envelope_struct, payload_check
-from mesh_core.model.event import TYPE_PATTERN, Contract
+from mesh_core.model.event import TYPE_PATTERN, Contract, family
 
 Impossible = Annotated[str, msgspec.Meta(min_length=1, max_length=0)]
 
@@ -52,7 +52,7 @@ class TopicDecoder:
         self._checks: Mapping[type, Check | None] = {
             self.struct_of[name]: payload_check(contract) for name, contract in found.items()
         }
-        self._families = {name.rpartition(".v")[0] for name in found}
+        self._families = set(map(family, found))
         union: Any = Union[(_Nothing, *self.struct_of.values())]  # built at run time
         # Numbers in free JSON stay exact.
         decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(union, strict=True, float_hook=Decimal)
@@ -141,7 +141,7 @@ class TopicDecoder:
         kind: str = envelope.type
         if kind in self.struct_of:
             return self._explain_payload(value, envelope)
-        if kind.rpartition(".v")[0] in self._families:
+        if family(kind) in self._families:
             detail = (
                 f"No contract of {kind} is known, only of other versions: declare it, with an upcaster if it is older, "
                 "and deploy; or let the publisher go back."

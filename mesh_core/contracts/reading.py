@@ -43,6 +43,14 @@ _DESCRIBING = frozenset(
 _BOUNDS = {"minimum": "ge", "exclusiveMinimum": "gt", "maximum": "le", "exclusiveMaximum": "lt"}
 _TEXT = {"minLength": "min_length", "maxLength": "max_length", "pattern": "pattern"}
 _ITEMS = {"minItems": "min_length", "maxItems": "max_length"}
+_ATOM = r"(?:\\[dwsDWS.\-+*?()\[\]{}^$|/\\]|\[\^?(?:\\.|[^\]\\])+\]|[^\\\[\](){}*+?^$|])"
+_ONCE = rf"{_ATOM}(?:\?|\{{[0-9]{{1,2}}\}})?"
+_PLAIN_PATTERN = re.compile(
+    rf"\^(?:{_ONCE})*(?:{_ATOM}(?:[+*]|\{{[0-9]{{1,3}},[0-9]{{0,3}}\}}))?(?:{_ONCE})*\$?"
+)
+"""A pattern without groups, choices or backreferences, in which one place alone repeats as often as it may."""
+_OPTIONAL = 3
+"""Question marks in a pattern: each may double what it takes."""
 _FORMATS = {"uuid": "uuid", "date-time": "timestamptz", "date": "date"}
 
 
@@ -50,14 +58,17 @@ class SchemaNotUnderstood(UsageError):
     """A JSON Schema says what a contract cannot hold."""
 
 
-def contract_of(event_type: str, schema: Any) -> Contract:
-    """The contract of an event type whose payload has this JSON Schema. Raises SchemaNotUnderstood."""
+def contract_of(event_type: str, schema: Any, *, trusted: bool = True) -> Contract:
+    """The contract of an event type whose payload has this JSON Schema. Raises SchemaNotUnderstood.
+
+    Where its author is not `trusted`, a pattern must be one that takes no longer than the text is long.
+    """
     if TYPE_PATTERN.fullmatch(event_type) is None:
         raise SchemaNotUnderstood(
             f"{event_type[:256]!r} is not a type of event.",
             remedy="<service>.<entity>.<past-tense verb>.v<major>",
         )
-    reader = _Reader(event_type, schema)
+    reader = _Reader(event_type, schema, trusted)
     found = reader.type("$", schema)
     if found.kind != "object" or found.nullable:
         raise reader.error("$", 'is not an object with "properties"')
@@ -86,12 +97,12 @@ def contracts_of(service: str, schemas: Mapping[str, Any]) -> list[Contract]:
                 f"{event_type[:256]!r} is not an event of {service}.",
                 remedy=f"Its type reads {service}.<entity>.<past-tense verb>.v<major>.",
             )
-    return [contract_of(event_type, schemas[event_type]) for event_type in sorted(schemas)]
+    return [contract_of(event_type, schemas[event_type], trusted=False) for event_type in sorted(schemas)]
 
 
 class _Reader:
-    def __init__(self, event_type: str, schema: Any) -> None:
-        self._event_type, self._root = event_type, schema
+    def __init__(self, event_type: str, schema: Any, trusted: bool) -> None:
+        self._event_type, self._root, self._trusted = event_type, schema, trusted
         self._fields = 0
         self._open: list[str] = []
 
@@ -212,6 +223,12 @@ class _Reader:
                 re.compile(limits["pattern"])
             except re.error as error:
                 raise self.error(f"{path}.pattern", f"is no regular expression: {error}") from None
+            if not self._trusted and not _is_plain(limits["pattern"]):
+                raise self.error(
+                    f"{path}.pattern",
+                    "may take longer than the text is long",
+                    "Write ^…$ of characters and [classes], each perhaps with {n}, one of them with +, * or {n,m}, three with ?.",
+                )
         return FieldType("text", constraints=tuple(sorted(limits.items())))
 
     def _number(self, path: str, schema: Mapping[str, Any]) -> FieldType:
@@ -282,6 +299,14 @@ class _Reader:
                 raise self.error(f"{path}.{name}", "is no number")
             limits[ours] = value
         return limits
+
+
+def _is_plain(pattern: str) -> bool:
+    return (
+        len(pattern) <= 200
+        and pattern.count("?") <= _OPTIONAL
+        and _PLAIN_PATTERN.fullmatch(pattern) is not None
+    )
 
 
 def _nullable(found: FieldType, nullable: bool) -> FieldType:

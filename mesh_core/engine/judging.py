@@ -9,7 +9,8 @@ from typing import Any
 from mesh_core.contracts.refusals import Refusal
 from mesh_core.engine.compiled import CompiledFold
 from mesh_core.engine.intake import Tombstone
-from mesh_core.engine.routing import DECIDED, Router, family
+from mesh_core.engine.routing import DECIDED, Router
+from mesh_core.model.event import family
 from mesh_core.model.identifiers import MAX_KEY_BYTES
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.held import Place, Record

@@ -9,7 +9,7 @@ from typing import Any
 from mesh_core.engine.compiled import Route, routes, tombstone_route
 from mesh_core.engine.intake import Intake, Tombstone
 from mesh_core.model.builtin import BUILT_IN_EVENTS, MESH_TOPIC, DeadLetterDecided
-from mesh_core.model.event import Contract
+from mesh_core.model.event import Contract, family
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.lookups import Decision
 
@@ -73,11 +73,6 @@ def routers(versions: Iterable[EntityVersion], contracts: Iterable[Contract] = B
         )
         for n, (_, members) in enumerate(groups)
     ]
-
-
-def family(event_type: str) -> str:
-    """The name of an event type without its version."""
-    return event_type.rpartition(".v")[0]
 
 
 def decision_in(item: Any, offset: int, router: Router) -> Decision | None:

@@ -27,6 +27,16 @@ def topic_of(service: str) -> str:
     return f"{service}.events"
 
 
+def family(event_type: str) -> str:
+    """The name of an event type without its major."""
+    return event_type.rpartition(".v")[0]
+
+
+def major(event_type: str) -> int:
+    """The major of an event type."""
+    return int(event_type.rpartition(".v")[2])
+
+
 @dataclass(frozen=True, slots=True)
 class Contract:
     """The declared type and payload of an event, as plain data."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh_core.model.errors import DeclarationError
-from mesh_core.model.event import Contract, Event, EventField
+from mesh_core.model.event import Contract, Event, EventField, family, major
 from mesh_core.model.folds import Fold, Source, source_of
 from mesh_core.model.types import FieldType
 
@@ -114,7 +114,7 @@ def bind_upcasts(newer: type[Event], declared: Iterable[UpcastDeclaration]) -> I
         where = f"{newer.__name__}: upcast({getattr(older, '__name__', older)})"
         if not (isinstance(older, type) and issubclass(older, Event)) or not getattr(older, "type", ""):
             raise DeclarationError(f"{where} is not of an event with a type.")
-        if _family(older.type) != _family(newer.type) or _major(older.type) >= _major(newer.type):
+        if family(older.type) != family(newer.type) or major(older.type) >= major(newer.type):
             raise DeclarationError(
                 f"{where}: {older.type} is not an older version of {newer.type}.",
                 remedy="An upcaster leads from one major of a type to a higher one.",
@@ -218,11 +218,3 @@ def with_older(event: type[Event], fold: Fold, explicit: frozenset[str]) -> Iter
     for each in upcasts:
         if each.event.type not in explicit:
             yield from with_older(each.event, each.fold(fold), explicit)
-
-
-def _family(event_type: str) -> str:
-    return event_type.rpartition(".v")[0]
-
-
-def _major(event_type: str) -> int:
-    return int(event_type.rpartition(".v")[2])

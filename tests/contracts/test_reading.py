@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from pydantic import BaseModel
 
-from mesh_core.contracts import contract_of, data_schema
+from mesh_core.contracts import contract_of, contracts_of, data_schema
 from mesh_core.contracts.reading import SchemaNotUnderstood
 from mesh_core.model.event import Contract
 from mesh_core.model.types import Field
@@ -129,3 +129,23 @@ def test_what_a_contract_cannot_hold_is_refused_by_its_place(schema: Any, said: 
 def test_a_name_that_is_no_type_is_refused() -> None:
     with pytest.raises(SchemaNotUnderstood, match="is not a type of event"):
         contract_of("placed", {"type": "object", "properties": {}})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "taken"),
+    [
+        ("^[A-Z]{2}[0-9]{6}$", True), ("^[a-z][a-z0-9-]*$", True), (r"^\d{4}-\d{2}$", True), ("^a?b+c", True),
+        (r"^[^@\s]+@example\.org$", True), ("^$", True), (r"^-?\d{1,9}$", True),
+        ("^a?a?a?a?b", False), ("^a{0,9}a{0,9}b", False), ("^a*a{0,9}", False),
+        ("[a-z]*b", False), ("^(a+)+$", False), ("^(a|a)*$", False), ("^a*a*b", False), (r"^(a)\1$", False),
+        ("^[a-z]{0,999}$", True), ("^[a-z]{0,9999}$", False),
+        ("^a{2}{2}$", False), ("^" + "a" * 200, False), ("^(?=a)", False), ("^a*?b", False), ("^a++b", False),
+    ],
+)  # fmt: skip
+def test_a_registered_pattern_takes_no_longer_than_the_text_is_long(pattern: str, taken: bool) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
+    if taken:
+        assert contracts_of("sales", {NAME: schema})
+    else:
+        with pytest.raises(SchemaNotUnderstood, match=r"a\.pattern"):
+            contracts_of("sales", {NAME: schema})
