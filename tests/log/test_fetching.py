@@ -39,3 +39,16 @@ def test_an_answer_that_comes_between_looking_and_asking_is_taken_first(
             assert found.offsets == [number]
             consumer.poll(10, 0.0)  # which asks again
         assert min(took) < 0.04, "the least is what it takes where nobody else uses the processors"
+
+
+def test_what_the_group_has_just_taken_is_left_alone(services: Services, topic: Callable[[int], str]) -> None:
+    """The client knows at once, in a thread of its own; whoever reads is told at the next poll."""
+    config = KafkaConfig(services.kafka_bootstrap_servers, driver="kafka-python")
+    taken = TopicPartition(topic(1), 0)
+    with KafkaPythonConsumer(config, None, None) as consumer:
+        consumer.assign({taken: 0})
+        consumer._kafka.assign([])
+        consumer.seek(taken, 5)
+        consumer.pause([taken])
+        consumer.resume([taken])
+        assert consumer.positions().offsets == {taken: 5}

@@ -106,9 +106,10 @@ class KafkaPythonConsumer(Closing):
 
     def _start_new(self) -> None:
         for part, offset in self._ownership.settle().items():
-            self._kafka.seek(KafkaPartition(part.topic, part.partition), offset)
+            self._seek(part, offset)
             if part not in self._ownership.paused:
-                self._kafka.resume(KafkaPartition(part.topic, part.partition))
+                with suppress(KeyError):  # given up meanwhile, as the next poll will tell
+                    self._kafka.resume(KafkaPartition(part.topic, part.partition))
 
     def _read(self, max_records: int, wait: float, has_some: bool) -> dict[Any, list[Any]]:
         try:
@@ -185,8 +186,12 @@ class KafkaPythonConsumer(Closing):
         """See `Consumer.seek`."""
         if partition not in self._ownership.positions:
             raise LogError(f"{partition} is not read by this consumer.")
-        self._kafka.seek(KafkaPartition(partition.topic, partition.partition), offset)
+        self._seek(partition, offset)
         self._ownership.positions[partition] = offset
+
+    def _seek(self, partition: TopicPartition, offset: int) -> None:
+        with suppress(ValueError):  # given up meanwhile, as the next poll will tell
+            self._kafka.seek(KafkaPartition(partition.topic, partition.partition), offset)
 
     def pause(self, partitions: Collection[TopicPartition]) -> None:
         """See `Consumer.pause`."""
