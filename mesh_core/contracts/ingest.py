@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from difflib import get_close_matches
 from typing import Any
 
 import msgspec
@@ -44,10 +43,8 @@ class Contracts:
     """The contracts that events are checked by."""
 
     def __init__(self, contracts: Iterable[Contract]) -> None:
-        self._types: set[str] = set()
         by_topic: dict[str, list[Contract]] = {}
         for contract in contracts:
-            self._types.add(contract.type)
             by_topic.setdefault(contract.topic, []).append(contract)
         self._decoders: Mapping[str, TopicDecoder] = {
             topic: TopicDecoder(found) for topic, found in by_topic.items()
@@ -83,7 +80,7 @@ class Contracts:
         if found is None or isinstance(found, Unknown):
             return Refusal(
                 "unknown_type",
-                f"$.type: no contract of {kind} is known.{self._nearest(kind)}",
+                f"$.type: no contract of {kind} is known.",
                 event_type=kind,
             )
         if found.subject is None or not found.subject:
@@ -100,10 +97,6 @@ class Contracts:
         return Accepted(
             found.id, found.source, known["service"], topic, key, value, int(found.time.timestamp() * 1000)
         )
-
-    def _nearest(self, kind: str) -> str:
-        near = get_close_matches(kind, self._types, 1)
-        return f" Did you mean {near[0]}?" if near else ""
 
 
 def _refused(found: object, reason: Reason, detail: str) -> Refusal:

@@ -70,7 +70,7 @@ def canonical_key(key: bytes | None) -> bytes | None:
         return None
     try:
         value = _unwrapped(_decoder.decode(key))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError):
         return key
     if isinstance(value, dict) and len(value) == 1:
         (value,) = value.values()
@@ -183,6 +183,8 @@ def _json(found: _Record) -> tuple[str, Any] | None:
         event_type = types[""]
     else:
         said = found.text(topic.type, "type")
+        if types and said not in types and said not in types.values():
+            return None  # before anything else is asked of it
         event_type = types.get(said, said)
     data = found.value if topic.data is None else found.at(topic.data)
     if topic.data is None and isinstance(data, str):  # an outbox payload that was not expanded
@@ -204,6 +206,8 @@ def _rows(found: _Record) -> tuple[str, Any] | None:
             "wrong_value",
             "The table was truncated, which says of no row that it is gone: delete them in the source.",
         )
+    if not isinstance(op, str):
+        raise _Untranslatable("wrong_type", "The `op` of the change is not text.")
     event_type = dict(found.topic.types).get(op)
     if event_type is None:
         return None
@@ -254,6 +258,8 @@ def _time(value: Any, unit: Unit, place: str) -> str:
         return value  # judged by the contract
     if isinstance(value, bool) or not isinstance(value, int | Decimal):
         raise _Untranslatable("wrong_type", f"What is at {place} is no time.")
+    if isinstance(value, Decimal) and not -30 <= value.adjusted() <= 30:  # or its digits would be written out
+        raise _Untranslatable("out_of_range", f"The time at {place} is outside the years 1 to 9999.")
     try:
         if unit == "days":
             return (date(1970, 1, 1) + timedelta(days=int(value))).isoformat()

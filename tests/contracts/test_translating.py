@@ -108,6 +108,10 @@ def test_what_says_nothing_of_a_row_is_passed_over(value: Any) -> None:
     ) == Translated(b"k", None)
 
 
+def test_a_type_that_is_not_named_is_passed_over_before_anything_is_asked_of_it() -> None:
+    assert translate(ORDERS, record({"kind": "heartbeat"})) == Translated(b"k", None)
+
+
 @pytest.mark.parametrize("payload", [{"total": 2}, json.dumps({"total": 2})])
 def test_the_outbox_router_is_understood(payload: Any) -> None:
     told = event(OUTBOX, record(payload, b'"42"', id='"u1"', eventType="shop.order.placed.v1"))
@@ -145,6 +149,8 @@ def test_the_outbox_router_is_understood(payload: Any) -> None:
         (ORDERS, record(ORDER | {"at": 10**18}, message_id="m"), "out_of_range", "years 1 to 9999"),
         (json_topic("t", types=SAVED), record({}, None), "missing_field", "no key"),
         (ROWS, record({"after": {}}), "wrong_type", "it has no `op`"),
+        (ROWS, record({"op": []}), "wrong_type", "not text"),
+        (ROWS, record(b'{"op":"c","after":{"id":1,"line":"a","day":1e999999999}}'), "out_of_range", "day"),
         (ROWS, record({"op": "t"}), "wrong_value", "truncated"),
         (ROWS, record({"op": "d", "before": None}), "missing_field", "replica identity"),
         (ROWS, record({"op": "c", "after": {"id": 1, "line": None}}), "missing_field", "line"),
@@ -162,6 +168,7 @@ def test_what_cannot_be_read_says_where(topic: ForeignTopic, made: Foreign, reas
     [
         (None, None), (b"abc", b"abc"), (b'"abc"', b"abc"), (b"42", b"42"), (b'{"id": 42}', b"42"),
         (b'{"schema": {"type": "string"}, "payload": "x"}', b"x"), (b"007", b"007"), (b"true", b"true"),
+        (b"7e12345678901234567890", b"7e12345678901234567890"),
         (b'{"a": 1, "b": 2}', b'{"a": 1, "b": 2}'), (b"\xff", b"\xff"), (b"1.50", b"1.50"),
     ],
 )  # fmt: skip
