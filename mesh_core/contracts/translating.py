@@ -44,10 +44,14 @@ class Foreign:
 
 @dataclass(frozen=True, slots=True)
 class Translated:
-    """The record key of the event, and the event as structured JSON; None where the record says nothing."""
+    """The key of the event, as far as the record tells; and the event as structured JSON, or why it cannot be read as one.
+
+    Neither, where the record says nothing.
+    """
 
     key: bytes | None
-    value: bytes | None
+    value: bytes | None = None
+    refusal: Refusal | None = None
 
 
 class _Untranslatable(Exception):  # it becomes a Refusal
@@ -56,45 +60,56 @@ class _Untranslatable(Exception):  # it becomes a Refusal
         self.refusal = Refusal(reason, detail)  # type: ignore[arg-type]  # one of them
 
 
-def translate(topic: ForeignTopic, record: Foreign) -> Translated | Refusal:
+def translate(topic: ForeignTopic, record: Foreign) -> Translated:
     """The event that a record is, or why it cannot be read as one."""
+    key = record_key(topic, record.key)
     try:
-        return _translated(topic, record)
+        value = None if record.value is None else _parsed(record.value)
+        if value is None:
+            return Translated(key)  # such as a tombstone after a delete
+        found = _Record(topic, record, value)
+        event_type = _rows_type(found) if topic.form == "rows" else _json_type(found)
+        if event_type is None:
+            return Translated(key)
+        data = _row(found) if topic.form == "rows" else None
+        if topic.key:
+            key = _key(found, data)
+        if key is None:
+            raise _Untranslatable("missing_field", "The record has no key.")
+        return Translated(key, _event(found, event_type, key, _data(found) if data is None else data))
     except _Untranslatable as error:
-        return error.refusal
+        return Translated(key, refusal=error.refusal)
 
 
-def canonical_key(key: bytes | None) -> bytes | None:
-    """A record key that is JSON text or a whole number, as the text alone; any other as it is."""
+def record_key(topic: ForeignTopic, key: bytes | None) -> bytes | None:
+    """The key that a record key means: JSON text and whole numbers are the text alone; a row's columns are joined.
+
+    Any other is as it is.
+    """
     if key is None:
         return None
     try:
         value = _unwrapped(_decoder.decode(key))
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError):
         return key
-    if isinstance(value, dict) and len(value) == 1:
-        (value,) = value.values()
-    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value).encode("utf-8", "surrogatepass")
-    return key
+    if isinstance(value, dict):
+        names = topic.key if topic.form == "rows" else tuple(value)[:1] if len(value) == 1 else ()
+        parts = [value.get(name) for name in names]
+    else:
+        parts = [value]
+    if not parts or not all(isinstance(part, str | int) and not isinstance(part, bool) for part in parts):
+        return key
+    return key_text(parts).encode("utf-8", "surrogatepass")
 
 
-def _translated(topic: ForeignTopic, record: Foreign) -> Translated:
-    value = None if record.value is None else _parsed(record.value)
-    if value is None:
-        return Translated(canonical_key(record.key), None)  # such as a tombstone after a delete
-    found = _Record(topic, record, value)
-    said = _rows(found) if topic.form == "rows" else _json(found)
-    if said is None:
-        return Translated(canonical_key(record.key), None)
-    event_type, data = said
-    key = _key(found, data)
+def _event(found: _Record, event_type: str, key: bytes, data: Any) -> bytes:
+    topic, record = found.topic, found.record
     event: dict[str, Any] = {
         "specversion": "1.0",
         "id": found.text(topic.id, "id") if topic.id else f"{topic.name}/{record.partition}/{record.offset}",
         "source": f"/{topic.name}",
         "type": event_type,
-        "subject": key,
+        "subject": key.decode("utf-8", "replace"),
         "time": found.time(),
         "data": found.with_times(data),
     }
@@ -102,7 +117,7 @@ def _translated(topic: ForeignTopic, record: Foreign) -> Translated:
         event["workflowid"] = workflow
     if topic.sequence and (sequence := found.at(topic.sequence)) is not None:
         event["sequence"] = sequence
-    return Translated(key.encode("utf-8", "surrogatepass"), _encoder.encode(event))
+    return _encoder.encode(event)
 
 
 def _parsed(value: bytes) -> Any:
@@ -176,16 +191,18 @@ class _Record:
         }
 
 
-def _json(found: _Record) -> tuple[str, Any] | None:
+def _json_type(found: _Record) -> str | None:
+    types = dict(found.topic.types)
+    if found.topic.type is None:
+        return types[""]
+    said = found.text(found.topic.type, "type")
+    if types and said not in types and said not in types.values():
+        return None
+    return types.get(said, said)
+
+
+def _data(found: _Record) -> Any:
     topic = found.topic
-    types = dict(topic.types)
-    if topic.type is None:
-        event_type = types[""]
-    else:
-        said = found.text(topic.type, "type")
-        if types and said not in types and said not in types.values():
-            return None  # before anything else is asked of it
-        event_type = types.get(said, said)
     data = found.value if topic.data is None else found.at(topic.data)
     if topic.data is None and isinstance(data, str):  # an outbox payload that was not expanded
         data = _parsed(data.encode("utf-8", "surrogatepass"))
@@ -193,44 +210,37 @@ def _json(found: _Record) -> tuple[str, Any] | None:
         raise _Untranslatable(
             "missing_field", f"There is nothing at {topic.data}, where {topic.name} has the payload."
         )
-    return event_type, data
+    return data
 
 
-def _rows(found: _Record) -> tuple[str, Any] | None:
-    value = found.value
-    if not isinstance(value, dict) or not value.keys() >= {"op"}:
-        raise _Untranslatable("wrong_type", "The value is no change of a row: it has no `op`.")
-    op = value["op"]
+def _rows_type(found: _Record) -> str | None:
+    op = _within(found.value, "op")
+    if not isinstance(op, str):
+        raise _Untranslatable("wrong_type", "The value is no change of a row: its `op` is no text.")
     if op == _TRUNCATED:
         raise _Untranslatable(
             "wrong_value",
             "The table was truncated, which says of no row that it is gone: delete them in the source.",
         )
-    if not isinstance(op, str):
-        raise _Untranslatable("wrong_type", "The `op` of the change is not text.")
-    event_type = dict(found.topic.types).get(op)
-    if event_type is None:
-        return None
-    data = value.get("before" if op == "d" else "after")
+    return dict(found.topic.types).get(op)
+
+
+def _row(found: _Record) -> dict[str, Any]:
+    op = found.value["op"]
+    data = found.value.get("before" if op == "d" else "after")
     if not isinstance(data, dict):
         raise _Untranslatable(
             "missing_field", f"The change `{op}` has no row: give the table a replica identity with its key."
         )
-    return event_type, data
+    return data
 
 
-def _key(found: _Record, data: Any) -> str:
+def _key(found: _Record, row: dict[str, Any] | None) -> bytes:
+    """The key at the topic's places: columns of the row, where it is a topic of rows."""
     topic = found.topic
-    if not topic.key:
-        key = canonical_key(found.record.key)
-        if key is None:
-            raise _Untranslatable("missing_field", "The record has no key.")
-        return key.decode("utf-8", "replace")
-    if topic.form == "rows":
-        parts = [_Record(topic, found.record, data).text(column, "key") for column in topic.key]
-    else:
-        parts = [found.text(place, "key") for place in topic.key]
-    return key_text(parts)
+    holder = found if row is None else _Record(topic, found.record, row)
+    parts = [holder.text(place, "key") for place in topic.key]
+    return key_text(parts).encode("utf-8", "surrogatepass")
 
 
 def _within(value: Any, path: str) -> Any:

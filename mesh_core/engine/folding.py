@@ -7,7 +7,7 @@ they are split into batches.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh_core.contracts.refusals import Refusal
@@ -112,11 +112,12 @@ class Folding:
                 partition,
                 chunk.offsets[first],
                 chunk.timestamps[first],
-                chunk.keys[first],
+                batch.keys[first],
                 chunk.values[first],
                 headers,
             )
-            counts.add(self._fold_record(record, [(judge, read.items[first]) for judge, read in readings]))
+            items = [(judge, read.items[first], read.keys[first]) for judge, read in readings]
+            counts.add(self._fold_record(record, items))
             plain = plain and partition not in self.known.held.partitions
             first += 1
 
@@ -147,7 +148,7 @@ class Folding:
             return first
         number = batch.partition.partition
         for read, route, keys in runs:
-            last: dict[Any, Any] = dict(zip(batch.chunk.keys[first:end], read.items[first:end], strict=True))
+            last: dict[Any, Any] = dict(zip(read.keys[first:end], read.items[first:end], strict=True))
             for fold in route.folds:
                 values = zip(map(keys.__getitem__, last), map(fold.values, last.values()), strict=True)
                 self.rows[fold.version.id].replace_all(dict(values), fold.shape, number)
@@ -155,13 +156,16 @@ class Folding:
         counts.add("applied" if serves else "ignored", end - first)
         return end
 
-    def _fold_record(self, record: Record, items: Sequence[tuple[Judge, Any]]) -> str:
-        """Fold a record that is met for the first time; what it came to, by its worst outcome."""
+    def _fold_record(self, record: Record, items: Sequence[tuple[Judge, Any, bytes | None]]) -> str:
+        """Fold a record that is met for the first time; what it came to, by its worst outcome.
+
+        `items` are what each router reads it as, under which key.
+        """
         verdict = Verdict(record, self.counted)
-        _, item = items[0]
+        _, item, _ = items[0]
         self._register(record, item.envelope if isinstance(item, Refusal) else item)
-        for judge, item in items:
-            self._meet(verdict, judge, item)
+        for judge, item, key in items:
+            self._meet(verdict, record if key == record.key else replace(record, key=key), judge, item)
         return self.settle(verdict)
 
     def settle(self, verdict: Verdict) -> str:
@@ -171,11 +175,10 @@ class Folding:
             self.known.held.add(row)
         return outcome
 
-    def _meet(self, verdict: Verdict, judge: Judge, item: Any) -> None:
-        record = verdict.record
+    def _meet(self, verdict: Verdict, record: Record, judge: Judge, item: Any) -> None:
         if (why := judge.refusal(record, item)) is not None:
             for version in judge.concerned(record, item):
-                self._refuse(verdict, item, version.id, why)
+                self._refuse(verdict, record, item, version.id, why)
             return
         decided = (
             decision_in(item, record.offset, judge.router) if record.partition.topic == MESH_TOPIC else None
@@ -185,15 +188,15 @@ class Folding:
             verdict.outcomes[NOBODY] = "applied"
         for fold in judge.folds(record, item):
             if (why := judge.problem(record, item, fold)) is not None:
-                self._refuse(verdict, item, fold.version.id, why)
+                self._refuse(verdict, record, item, fold.version.id, why)
             elif self._is_repeated(record, item, fold):
                 verdict.outcomes[fold.version.id] = "ignored"
             else:
-                self._arrive(verdict, item, fold, None)
+                self._arrive(verdict, record, item, fold, None)
 
-    def _refuse(self, verdict: Verdict, item: Any, version: int, why: Why) -> None:
+    def _refuse(self, verdict: Verdict, record: Record, item: Any, version: int, why: Why) -> None:
         """A dead letter, unless one of the decisions on it settles it: they are tried in their order."""
-        record, edited = verdict.record, None
+        edited = None
         for decision in self.known.decisions.get((record.partition, record.offset), ()):
             if decision.action == "discard":
                 verdict.outcomes[version] = "ignored"
@@ -205,18 +208,20 @@ class Folding:
                 if fold is None:
                     verdict.outcomes[version] = "ignored"
                 else:
-                    self._arrive(verdict, item, fold, decision.value)
+                    self._arrive(verdict, record, item, fold, decision.value)
                 return
             why, edited = again, decision.value
-        verdict.hold(version, "dead", why, _facts(item), edited)
+        verdict.hold(record, version, "dead", why, _facts(item), edited)
 
-    def _arrive(self, verdict: Verdict, item: Any, fold: CompiledFold, edited: bytes | None) -> None:
+    def _arrive(
+        self, verdict: Verdict, record: Record, item: Any, fold: CompiledFold, edited: bytes | None
+    ) -> None:
         """An event that an entity can take: parked or applied."""
-        record, version = verdict.record, fold.version.id
+        version = fold.version.id
         line = (record.partition, record.text_key, version)
         if line in self.known.held.lines:
             if not fold.whole:
-                verdict.hold(version, "parked", BEHIND, _facts(item), edited)
+                verdict.hold(record, version, "parked", BEHIND, _facts(item), edited)
                 return
             self.known.held.drop(line)
         verdict.outcomes[version] = self.change(record, item, fold)
@@ -293,7 +298,7 @@ class Folding:
 
 def _end_of_run(batch: Batch, first: int, end: int, fold: CompiledFold, known: dict[bytes, Key]) -> int:
     """Up to where events are of the type of the first one, and plain; their keys are put into `known`."""
-    items, keys = batch.items, batch.chunk.keys
+    items, keys = batch.items, batch.keys
     kind, read_key = type(items[first]), fold.key
     for n in range(first, end):
         item, raw = items[n], keys[n]

@@ -9,7 +9,7 @@ from typing import Any
 
 from mesh_core.contracts.decoding import TopicDecoder
 from mesh_core.contracts.refusals import Refusal, Unknown
-from mesh_core.contracts.translating import Foreign, canonical_key, translate
+from mesh_core.contracts.translating import Foreign, translate
 from mesh_core.log.cloudevents import is_binary, structured_from_binary
 from mesh_core.log.errors import EnvelopeError
 from mesh_core.log.interface import Chunk, Headers
@@ -37,11 +37,13 @@ class Batch:
     """A chunk and what its records say: an event struct, a Refusal, an Unknown or a Tombstone each.
 
     Of its records the first `folded` were folded ahead; what they say, and their headers, may have been let go.
+    `event_keys` are those of the events, where the records' keys are not.
     """
 
     chunk: Chunk
     items: list[Any]
     folded: int = 0
+    event_keys: list[bytes | None] | None = None
 
     def __len__(self) -> int:
         return len(self.chunk.offsets)
@@ -50,6 +52,11 @@ class Batch:
     def partition(self) -> TopicPartition:
         """Whose records these are."""
         return self.chunk.partition
+
+    @property
+    def keys(self) -> list[bytes | None]:
+        """The key of each event, as whoever read this batch reads it."""
+        return self.chunk.keys if self.event_keys is None else self.event_keys
 
     def let_go(self) -> None:
         """Forget what the records say, now that it is folded: that is more than half of what they take."""
@@ -61,6 +68,8 @@ class Batch:
         if self.folded == len(self):
             self.folded += later.folded
         self.items += later.items
+        if self.event_keys is not None:
+            self.event_keys += later.keys
         self.chunk.extend(later.chunk)
 
     def part(self, first: int, end: int) -> Batch:
@@ -79,6 +88,7 @@ class Batch:
                 chunk.start if first == 0 else chunk.offsets[first - 1] + 1,
             ),
             self.items[first:end],
+            event_keys=None if self.event_keys is None else self.event_keys[first:end],
         )
 
 
@@ -86,22 +96,17 @@ class Intake:
     """Decodes the records of all topics by the contracts that the catalog knows."""
 
     def __init__(self, entities: Iterable[EntityModel], contracts: Iterable[Contract]) -> None:
+        models = list(entities)
+        self.tombstones = {entity.topic for entity in models if entity.tombstones}
+        every = [*contracts, *(fold.contract for entity in models for fold in entity.folds)]
+        # Of a topic's contracts the last one says how its records are read: one that was left of before does not.
+        way = {contract.topic: contract.foreign for contract in every}
         by_topic: dict[str, dict[str, Contract]] = {}
-        self.tombstones: set[str] = set()
-        for contract in contracts:
-            by_topic.setdefault(contract.topic, {})[contract.type] = contract
-        for entity in entities:
-            if entity.tombstones:
-                self.tombstones.add(entity.topic)
-            for fold in entity.folds:
-                by_topic.setdefault(entity.topic, {})[fold.contract.type] = fold.contract
+        for contract in every:
+            if contract.foreign == way[contract.topic]:
+                by_topic.setdefault(contract.topic, {})[contract.type] = contract
         self.decoders = {topic: TopicDecoder(found.values()) for topic, found in by_topic.items()}
-        self.foreign = {
-            topic: contract.foreign
-            for topic, found in by_topic.items()
-            for contract in found.values()
-            if contract.foreign is not None
-        }
+        self.foreign = {topic: foreign for topic, foreign in way.items() if foreign is not None}
 
     def struct_types(self, topic: str) -> dict[type, str]:
         """Event types by the struct that the topic's decoder makes of them."""
@@ -120,7 +125,7 @@ class Intake:
         Of a foreign topic it has to be known where it is (`at`); else it must be a whole event, as an edit is.
         """
         if at is not None and topic in self.foreign:
-            return self._translated(topic, Foreign(key, value, headers, *at))[1]
+            return self._foreign(topic, Foreign(key, value, headers, *at))[1]
         if value is None and topic in self.tombstones:
             return Tombstone(key or b"")
         decoder = self.decoders[topic]
@@ -132,7 +137,7 @@ class Intake:
         return decoder.read(value)
 
     def batch(self, chunk: Chunk) -> Batch:
-        """Decode a chunk; keys of a foreign topic's records become those of their events."""
+        """Decode a chunk. It stays as it is, since others may read it in another way."""
         topic = chunk.partition.topic
         if topic in self.foreign:
             return self._foreign_batch(chunk)
@@ -147,22 +152,21 @@ class Intake:
         headers = chunk.headers or [()] * len(chunk.values)
         columns = zip(chunk.keys, chunk.values, headers, chunk.offsets, chunk.timestamps, strict=True)
         found = [
-            self._translated(
+            self._foreign(
                 chunk.partition.topic, Foreign(key, value, of, chunk.partition.partition, offset, timestamp)
             )
             for key, value, of, offset, timestamp in columns
         ]
-        chunk.keys = [key for key, _ in found]
-        return Batch(chunk, [item for _, item in found])
+        return Batch(chunk, [item for _, item in found], event_keys=[key for key, _ in found])
 
-    def _translated(self, topic: str, record: Foreign) -> tuple[bytes | None, Any]:
+    def _foreign(self, topic: str, record: Foreign) -> tuple[bytes | None, Any]:
         """The key of a foreign record's event, and what that says; a record without an event is of no known type."""
         decoder = self.decoders[topic]
         if record.value is not None and decoder.is_event(record.value):
             return record.key, decoder.read(record.value)
         found = translate(self.foreign[topic], record)
-        if isinstance(found, Refusal):
-            return canonical_key(record.key), found
+        if found.refusal is not None:
+            return found.key, found.refusal
         if found.value is None:
             taken = record.value is None and topic in self.tombstones
             return found.key, Tombstone(found.key or b"") if taken else _nothing(topic)

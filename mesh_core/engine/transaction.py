@@ -318,10 +318,10 @@ def _ranges(batches: Sequence[Batch]) -> dict[TopicPartition, tuple[int, int]]:
 
 def _group(router: Router, batch: Batch, known: Known) -> Group:
     """The events of a batch, and those that edits put in place of its records."""
-    chunk, keys, items = batch.chunk, list(batch.chunk.keys), list(batch.items)
+    chunk, keys, items = batch.chunk, list(batch.keys), list(batch.items)
     for (partition, offset), decisions in known.decisions.items():
         if partition == batch.partition and offset in chunk.offsets:
             edits = [decision.value for decision in decisions if decision.action == "edit"]
-            keys += [chunk.keys[chunk.offsets.index(offset)]] * len(edits)
+            keys += [batch.keys[chunk.offsets.index(offset)]] * len(edits)
             items += [router.intake.read(partition.topic, value) for value in edits]
     return router, batch.partition, keys, items

@@ -32,21 +32,22 @@ class Verdict:
     record: Record
     counted: Collection[int]
     outcomes: dict[int, str] = field(default_factory=dict)
-    held: list[tuple[int, Literal["dead", "parked"], tuple[str, str], Facts, bytes | None]] = field(
+    held: list[tuple[Record, int, Literal["dead", "parked"], tuple[str, str], Facts, bytes | None]] = field(
         default_factory=list
     )
 
     def hold(
         self,
+        record: Record,
         version: int,
         status: Literal["dead", "parked"],
         why: tuple[str, str],
         facts: Facts,
         edited: bytes | None,
     ) -> None:
-        """Hold the record for a version."""
+        """Hold the record for a version, under the key by which that reads it."""
         self.outcomes[version] = STATUS_OUTCOME[status]
-        self.held.append((version, status, why, facts, edited))
+        self.held.append((record, version, status, why, facts, edited))
 
     @property
     def worst(self) -> str:
@@ -67,8 +68,7 @@ class Verdict:
 
     def holds(self, topic_id: str, counted: str) -> Iterator[HeldRow]:
         """Rows of mesh.held_events for the versions that hold it."""
-        record = self.record
-        for version, status, (reason, detail), facts, edited in self.held:
+        for record, version, status, (reason, detail), facts, edited in self.held:
             yield HeldRow(
                 record.partition.topic,
                 record.partition.partition,

@@ -9,8 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from mesh_core.contracts.refusals import Refusal
-from mesh_core.contracts.translating import Foreign, Translated, canonical_key, translate
+from mesh_core.contracts.translating import Foreign, Translated, record_key, translate
 from mesh_core.model import DeclarationError, Event, ForeignTopic, json_topic, outbox_topic, row_changes
 from mesh_core.model.event import Contract
 
@@ -45,8 +44,7 @@ def record(value: Any, key: Any = b"k", **headers: str) -> Foreign:
 
 def event(topic: ForeignTopic, made: Foreign) -> dict[str, Any]:
     found = translate(topic, made)
-    assert isinstance(found, Translated), found
-    assert found.value is not None
+    assert found.value is not None, found
     told: dict[str, Any] = msgspec.json.Decoder(float_hook=Decimal).decode(found.value)
     assert told.pop("specversion") == "1.0"
     assert (found.key or b"").decode() == told["subject"]
@@ -101,8 +99,8 @@ def test_changes_of_rows_are_events(op: str, kind: str, wrapped: bool) -> None:
     "value", [None, b"null", {"schema": None, "payload": None}, {"op": "m", "message": {}}]
 )
 def test_what_says_nothing_of_a_row_is_passed_over(value: Any) -> None:
-    found = translate(ROWS, record(value, b'{"schema": {}, "payload": {"id": 1}}'))
-    assert found == Translated(b"1", None)
+    found = translate(ROWS, record(value, b'{"schema": {}, "payload": {"id": 1, "line": "a"}}'))
+    assert found == Translated(b"1,a", None)
     assert translate(
         row_changes("t", saved=SAVED, key="id"), record({"op": "d", "before": {"id": 1}})
     ) == Translated(b"k", None)
@@ -148,8 +146,8 @@ def test_the_outbox_router_is_understood(payload: Any) -> None:
         (ORDERS, record(ORDER | {"at": True}, message_id="m"), "wrong_type", "at is no time"),
         (ORDERS, record(ORDER | {"at": 10**18}, message_id="m"), "out_of_range", "years 1 to 9999"),
         (json_topic("t", types=SAVED), record({}, None), "missing_field", "no key"),
-        (ROWS, record({"after": {}}), "wrong_type", "it has no `op`"),
-        (ROWS, record({"op": []}), "wrong_type", "not text"),
+        (ROWS, record({"after": {}}), "wrong_type", "its `op` is no text"),
+        (ROWS, record({"op": []}), "wrong_type", "is no text"),
         (ROWS, record(b'{"op":"c","after":{"id":1,"line":"a","day":1e999999999}}'), "out_of_range", "day"),
         (ROWS, record({"op": "t"}), "wrong_value", "truncated"),
         (ROWS, record({"op": "d", "before": None}), "missing_field", "replica identity"),
@@ -158,9 +156,15 @@ def test_the_outbox_router_is_understood(payload: Any) -> None:
     ],
 )
 def test_what_cannot_be_read_says_where(topic: ForeignTopic, made: Foreign, reason: str, said: str) -> None:
-    found = translate(topic, made)
-    assert isinstance(found, Refusal), found
+    found = translate(topic, made).refusal
+    assert found is not None
     assert (found.reason, said in found.detail) == (reason, True), found
+
+
+def test_what_is_refused_has_its_key_all_the_same() -> None:
+    found = translate(ORDERS, record(ORDER, b"another"))
+    assert (found.key, found.refusal is not None) == (b"42", True), "the id is missing, not the key"
+    assert translate(ORDERS, record(b"{", b'"a"')).key == b"a"
 
 
 @pytest.mark.parametrize(
@@ -173,8 +177,8 @@ def test_what_cannot_be_read_says_where(topic: ForeignTopic, made: Foreign, reas
     ],
 )  # fmt: skip
 def test_keys_are_the_text_that_they_mean(key: bytes | None, canonical: bytes | None) -> None:
-    assert canonical_key(key) == canonical
-    assert canonical_key(canonical) == canonical, "whoever reads again gets the same"
+    assert record_key(OUTBOX, key) == canonical
+    assert record_key(ROWS, b'{"id": 1, "line": "a"}') == b"1,a"
 
 
 def test_declarations_are_plain_data_and_checked() -> None:

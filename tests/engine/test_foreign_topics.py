@@ -10,6 +10,8 @@ from uuid import UUID
 
 import pytest
 
+from mesh_core.engine.swapping import rollback
+from mesh_core.log import Delivered
 from mesh_core.model import (
     Catalog,
     Col,
@@ -205,6 +207,67 @@ def test_what_cannot_be_read_is_kept_whole_and_can_be_edited(mesh: Mesh) -> None
     before = mesh.rows("order_state")
     mesh.deploy(rebuild=("legacy.order",))
     assert mesh.rows("order_state") == before
+
+
+def test_an_event_is_held_under_its_own_key_whatever_its_record_has(mesh: Mesh) -> None:
+    def told(kind: str, number: int, **more: Any) -> Delivered:
+        body = {"kind": kind, "at": "2026-01-05T09:00:00Z", "order": {"no": number, "customer": 1}} | more
+        return mesh.send("legacy.orders", b"customer-1", json.dumps(body).encode())
+
+    bad = told("created", 3, at=None)
+    told("closed", 3)
+    told("created", 4)
+    mesh.project()
+    assert [(held["status"], held["record_key"]) for held in mesh.held()] == [("dead", "3"), ("parked", "3")]
+    whole = {
+        "specversion": "1.0", "id": "edited", "source": "/t", "type": "legacy.order.placed.v1", "subject": "3",
+        "time": "2026-01-05T09:00:00Z", "data": {"no": 3, "customer": 1},
+    }  # fmt: skip
+    mesh.decide(bad, "edit", json.dumps(whole).encode())
+    mesh.project()
+    assert {key: row["open"] for key, row in mesh.rows("order_state").items()} == {3: False, 4: True}
+    mesh.deploy(rebuild=("legacy.order",))
+    assert {key: row["open"] for key, row in mesh.rows("order_state").items()} == {3: False, 4: True}
+    mesh.assert_sound()
+
+
+def test_versions_that_read_another_key_are_kept_up_side_by_side(mesh: Mesh) -> None:
+    """The one that serves by a place in the value, a new one by the record key."""
+    by_record = json_topic(
+        "legacy.orders", type="kind", types={"created": "legacy.order.placed.v1"}, data="order", time="at"
+    )
+
+    class Placed(Event, type="legacy.order.placed.v1", topic=by_record):
+        no: int
+        ref: str
+
+    class ByRef(Entity, service="legacy", name="order"):
+        ref: Key[str]
+        no: Col[int]
+        folds = upsert(Placed)
+
+    ours: Any = ByRef
+
+    def told(number: int) -> None:
+        body = {"kind": "created", "at": "2026-01-05T09:00:00Z"}
+        data = {"no": number, "customer": 1, "ref": f"R-{number}"}
+        mesh.send("legacy.orders", f"R-{number}".encode(), json.dumps(body | {"order": data}).encode())
+
+    told(1)
+    mesh.project()
+    view = View("order_state", ours, ref=ours.ref, no=ours.no)
+    mesh.deploy(Catalog.of(entities=[ByRef, Customer, Payment], views=[view]))
+    told(2)
+    mesh.project()
+    assert set(mesh.rows("order_state")) == {"R-1", "R-2"}
+    assert mesh.held() == []
+    rollback(mesh.database_url)
+    mesh.catalog = CATALOG
+    told(3)
+    mesh.project()
+    assert set(mesh.rows("order_state")) == {1, 2, 3}, "the one before was kept up by its own key"
+    assert mesh.held() == []
+    mesh.assert_sound()
 
 
 def test_a_changed_mapping_is_a_deploy(mesh: Mesh) -> None:
