@@ -125,18 +125,15 @@ class Ingesting:
             open=False,
         )
 
-    async def check(self, values: Sequence[bytes], defaults: Mapping[str, str]) -> list[Accepted | Refusal]:
-        """Each structured event as what it is published as, or why it is refused.
+    async def check(
+        self, values: Sequence[bytes], defaults: Mapping[str, str], *, surely: bool = False
+    ) -> list[Accepted | Refusal]:
+        """Each structured event as what it is published as, or why it is refused; `surely` by what holds now.
 
         Raises DeclarationError, ReadUnavailable, NotMigrated.
         """
-        known = await self._registry.known()
-        checked = await _checked(known.checking, values, defaults)
-        if any(isinstance(each, Refusal) for each in checked):
-            now = await self._registry.known(surely=True)  # it may be of a contract that was just registered
-            if now is not known:
-                checked = await _checked(now.checking, values, defaults)
-        return checked
+        known = await self._registry.known(surely=surely)
+        return await _checked(known.checking, values, defaults)
 
     async def publish(self, subject: Subject, events: Sequence[Accepted], generation: int) -> list[Published]:
         """Where the log has each event, once Kafka has acknowledged all of them.

@@ -13,6 +13,7 @@ from mesh_core.model import Catalog, Contract
 from mesh_core.model.builtin import MESH_SERVICE
 from mesh_core.model.event import topic_of
 from mesh_core.read import Database, registered_contracts
+from mesh_core.read.compiler import head_statement
 from mesh_core.settings import Settings
 from mesh_core.telemetry import get_logger
 
@@ -27,6 +28,7 @@ class Known:
     code: Mapping[str, Contract]
     every: Mapping[str, Contract]
     checking: Contracts
+    registered: Mapping[str, Mapping[str, Any]]
 
 
 class Registry:
@@ -47,8 +49,14 @@ class Registry:
         if not surely and self._known is not None and self._known.generation == live.generation:
             return self._known
         async with self._reading:
+            if surely and self._known is not None:
+                live, _ = await self._database.as_itself.read(lambda _: head_statement((), ()))
+                if self._known.generation == live.generation:
+                    return self._known
             generation, registered = await registered_contracts(self._database.as_itself)
-            if self._known is None or self._known.generation != generation:
+            if self._known is not None and self._known.registered == registered:
+                self._known = replace(self._known, generation=generation)
+            else:
                 self._known = await asyncio.to_thread(self._made, generation, registered)
             return self._known
 
@@ -61,7 +69,7 @@ class Registry:
             except SchemaNotUnderstood as error:  # an event that nobody checked
                 log.warning("registered contracts are left out", service=service, reason=str(error))
         checked = (each for each in every.values() if each.service != MESH_SERVICE)
-        return Known(generation, code, every, Contracts(checked))
+        return Known(generation, code, every, Contracts(checked), registered)
 
     async def make_topics(self, services: Iterable[str]) -> None:
         """Create the topics of services that are missing. Raises LogUnavailable."""

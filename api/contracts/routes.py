@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -59,12 +60,13 @@ async def register_contracts(
     """
     await may_publish(reader, service)
     schemas = _schemas(await read_body(request, dict[str, Any], {}))
-    contracts = contracts_of(service, schemas)
+    contracts = await asyncio.to_thread(contracts_of, service, schemas)
     known = await mesh.registry.known(surely=True)
     if declared := sorted({each.type for each in contracts} & set(known.code)):
         raise DeclarationError(f"{declared[0]} is declared in the code.", remedy="Change it there.")
-    held = [each for name, each in known.every.items() if each.service == service and name not in known.code]
-    changes = differences(held, contracts)
+    of_code = [each for each in known.code.values() if each.service == service]
+    held = [each for each in known.every.values() if each.service == service]
+    changes = await asyncio.to_thread(differences, held, [*of_code, *contracts])
     if compatibility != "none":
         _refuse_breaking(changes, compatibility or "full")
     await mesh.registry.make_topics([service])

@@ -103,6 +103,9 @@ async def _published(request: Request) -> Response:
     checked = await mesh.ingesting.check(values, given)
     # Who may not publish learns nothing of contracts.
     generation = await mesh.ingesting.authorise(subject, set(filter(None, map(_service, checked))))
+    if any(isinstance(each, Refusal) for each in checked):
+        # It may be of a contract that was just registered.
+        checked = await mesh.ingesting.check(values, given, surely=True)
     accepted = [each for each in checked if isinstance(each, Accepted)]
     lenient = "handling=lenient" in request.headers.get("prefer", "").replace(" ", "").lower().split(",")
     if len(accepted) < len(checked) and not (lenient and accepted):

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 Against = Annotated[
     Path | None,
     typer.Option(
-        help="A folder that `mesh contracts export` wrote, such as that of the main branch; by default what is deployed "
-        "and registered."
+        help="A folder that `mesh contracts export` wrote, such as that of the main branch; by default what live "
+        "entities fold."
     ),
 ]
 _TELLING = 20
@@ -73,9 +73,10 @@ def diff(against: Against = None, as_json: Json = False) -> None:
 
     Example: mesh contracts diff --against contracts
     """
+    from mesh_core.contracts import differences
     from mesh_core.settings import load_settings
 
-    changes = _changes(_before(against), _declared(load_settings().catalog), against)
+    changes = differences(_before(against).values(), _declared(load_settings().catalog).values())
     if as_json:
         print_json([asdict(change) for change in changes])
     else:
@@ -107,12 +108,13 @@ def check(
 
     Example: mesh contracts check --against contracts --mode backward
     """
+    from mesh_core.contracts import differences
     from mesh_core.model import Catalog
     from mesh_core.settings import load_settings
 
     catalog = Catalog.load(load_settings().catalog)
     before = _before(against)
-    changes = _changes(before, _own(catalog), against)
+    changes = differences(before.values(), _own(catalog).values())
     breaking = [(change, why) for change in changes if (why := change.breaks(mode))]
     trial = _tried(catalog, before, samples) if samples else None
     fine = not breaking and not (trial and trial.broken)
@@ -163,24 +165,13 @@ def _before(against: Path | None) -> dict[str, Contract]:
     from mesh_core.cli.surroundings import find_surroundings
     from mesh_core.model.builtin import MESH_SERVICE
     from mesh_core.store.connections import connect
-    from mesh_core.store.registrations import known_contracts
+    from mesh_core.store.registrations import folded_contracts
 
     if against is not None:
         return read(against)
     with connect(find_surroundings().database_url, "mesh contracts") as connection:
-        found = known_contracts(connection)
+        found = folded_contracts(connection)
     return {name: each for name, each in found.items() if each.service != MESH_SERVICE}
-
-
-def _changes(
-    before: Mapping[str, Contract], after: Mapping[str, Contract], against: Path | None
-) -> list[Change]:
-    from mesh_core.contracts import differences
-
-    if against is None:  # what is registered is not the code's to declare
-        services = {contract.service for contract in after.values()}
-        before = {name: each for name, each in before.items() if each.service in services}
-    return differences(before.values(), after.values())
 
 
 def _print(changes: list[Change]) -> None:

@@ -21,6 +21,10 @@ def asyncapi(contracts: Iterable[Contract], *, title: str = "Flexmesh", version:
     and 2020-12 have in common, since AsyncAPI's own dialect is the former.
     """
     every = sorted(contracts, key=lambda each: (each.topic, each.type))
+    newest: dict[str, int] = {}
+    for contract in every:
+        name = family(contract.type)
+        newest[name] = max(major(contract.type), newest.get(name, 0))
     topics = {topic: list(found) for topic, found in groupby(every, attrgetter("topic"))}
     return {
         "asyncapi": VERSION,
@@ -42,7 +46,11 @@ def asyncapi(contracts: Iterable[Contract], *, title: str = "Flexmesh", version:
             for topic, found in topics.items()
             if found[0].foreign is None
         },
-        "components": {"messages": {contract.type: _message(contract, every) for contract in every}},
+        "components": {
+            "messages": {
+                contract.type: _message(contract, newest[family(contract.type)]) for contract in every
+            }
+        },
     }
 
 
@@ -63,10 +71,9 @@ def _channel(topic: str, contracts: list[Contract]) -> dict[str, Any]:
     }
 
 
-def _message(contract: Contract, every: list[Contract]) -> dict[str, Any]:
+def _message(contract: Contract, newer: int) -> dict[str, Any]:
     schema = {name: value for name, value in json_schema(contract).items() if name != "$schema"}
     name = family(contract.type)
-    newer = max(major(each.type) for each in every if family(each.type) == name)
     doc = contract.doc.strip()
     superseded = [] if newer <= major(contract.type) else [f"Superseded by {name}.v{newer}."]
     said = "\n\n".join(filter(None, [doc, *superseded]))

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any
 
 import msgspec
 
 from mesh_core.contracts.limits import MAX_INT, MIN_INT
-from mesh_core.contracts.structs import envelope_struct
+from mesh_core.contracts.structs import MAX_TYPE, envelope_struct
 from mesh_core.errors import UsageError
 from mesh_core.model.event import TYPE_PATTERN, Contract
 from mesh_core.model.identifiers import name_problem
 from mesh_core.model.types import Field, FieldType
 
 MAX_CONTRACTS = 500
-MAX_FIELDS = 1_000
-"""Fields of a contract, those of its parts among them."""
+MAX_FIELDS = 5_000
+"""Fields of a contract, or of all that a service registers; those of parts count wherever they are named."""
+MAX_MATCHED = 1_000
+"""Characters of a text that a registered pattern is tried on."""
 _DESCRIBING = frozenset(
     [
         "$schema",
@@ -58,17 +61,20 @@ class SchemaNotUnderstood(UsageError):
     """A JSON Schema says what a contract cannot hold."""
 
 
-def contract_of(event_type: str, schema: Any, *, trusted: bool = True) -> Contract:
-    """The contract of an event type whose payload has this JSON Schema. Raises SchemaNotUnderstood.
+def contract_of(event_type: str, schema: Any) -> Contract:
+    """The contract of an event type whose payload has this JSON Schema. Raises SchemaNotUnderstood."""
+    return _contract(event_type, schema, count(1), trusted=True)
 
-    Where its author is not `trusted`, a pattern must be one that takes no longer than the text is long.
-    """
-    if TYPE_PATTERN.fullmatch(event_type) is None:
+
+def _contract(event_type: str, schema: Any, fields: Iterator[int], *, trusted: bool) -> Contract:
+    """`fields` counts them. Where its author is not `trusted`, a pattern must be one that cannot take long."""
+    known = TYPE_PATTERN.fullmatch(event_type)
+    if known is None or len(event_type) > MAX_TYPE or len(known["major"]) > 9:
         raise SchemaNotUnderstood(
             f"{event_type[:256]!r} is not a type of event.",
             remedy="<service>.<entity>.<past-tense verb>.v<major>",
         )
-    reader = _Reader(event_type, schema, trusted)
+    reader = _Reader(event_type, schema, fields, trusted)
     found = reader.type("$", schema)
     if found.kind != "object" or found.nullable:
         raise reader.error("$", 'is not an object with "properties"')
@@ -97,13 +103,14 @@ def contracts_of(service: str, schemas: Mapping[str, Any]) -> list[Contract]:
                 f"{event_type[:256]!r} is not an event of {service}.",
                 remedy=f"Its type reads {service}.<entity>.<past-tense verb>.v<major>.",
             )
-    return [contract_of(event_type, schemas[event_type], trusted=False) for event_type in sorted(schemas)]
+    fields = count(1)
+    return [_contract(each, schemas[each], fields, trusted=False) for each in sorted(schemas)]
 
 
 class _Reader:
-    def __init__(self, event_type: str, schema: Any, trusted: bool) -> None:
+    def __init__(self, event_type: str, schema: Any, fields: Iterator[int], trusted: bool) -> None:
         self._event_type, self._root, self._trusted = event_type, schema, trusted
-        self._fields = 0
+        self._fields = fields
         self._open: list[str] = []
 
     def error(self, path: str, problem: str, remedy: str = "") -> SchemaNotUnderstood:
@@ -198,6 +205,12 @@ class _Reader:
         values = schema.get("enum", [schema.get("const")])
         if not isinstance(values, list):
             raise self.error(f"{path}.enum", "is not a list")
+        if "enum" in schema and "const" in schema:
+            raise self.error(f"{path}.const", "is beside an enum")
+        kinds = {{str: "string", int: "integer", type(None): "null"}.get(type(value), "") for value in values}
+        told = schema.get("type", [])
+        if told and not kinds <= {*(told if isinstance(told, list) else [told])} | {""}:
+            raise self.error(f"{path}.type", "is not that of the values of its enum")
         plain = [value for value in values if value is not None]
         for value in plain:
             if isinstance(value, bool) or not isinstance(value, str | int):
@@ -219,16 +232,18 @@ class _Reader:
                 raise self.error(f"{path}.{next(iter(limits))}", f"does not go with the format {form}")
             return FieldType(kind)  # type: ignore[arg-type]  # one of the kinds
         if "pattern" in limits:
-            try:
-                re.compile(limits["pattern"])
-            except re.error as error:
-                raise self.error(f"{path}.pattern", f"is no regular expression: {error}") from None
+            if not self._trusted and limits.get("max_length", MAX_MATCHED + 1) > MAX_MATCHED:
+                raise self.error(f"{path}.pattern", f"needs a maxLength of at most {MAX_MATCHED:,} beside it")
             if not self._trusted and not _is_plain(limits["pattern"]):
                 raise self.error(
                     f"{path}.pattern",
-                    "may take longer than the text is long",
+                    "may take long",
                     "Write ^…$ of characters and [classes], each perhaps with {n}, one of them with +, * or {n,m}, three with ?.",
                 )
+            try:
+                re.compile(limits["pattern"])
+            except (re.error, OverflowError, RecursionError) as error:
+                raise self.error(f"{path}.pattern", f"is no regular expression: {error}") from None
         return FieldType("text", constraints=tuple(sorted(limits.items())))
 
     def _number(self, path: str, schema: Mapping[str, Any]) -> FieldType:
@@ -273,9 +288,8 @@ class _Reader:
             where = f"{path}.properties.{name[:80]}"
             if not name.isidentifier() or name.startswith("__"):
                 raise self.error(where, "is not a name that a field can have: letters, digits, underscores")
-            self._fields += 1
-            if self._fields > MAX_FIELDS:
-                raise self.error(path, f"is the place of more than {MAX_FIELDS} fields in all")
+            if next(self._fields) > MAX_FIELDS:
+                raise self.error(path, f"is the place of more than {MAX_FIELDS:,} fields in all")
             kind = self.type(where, described)
             default = described.get("default") if isinstance(described, dict) else None
             needed = name in required

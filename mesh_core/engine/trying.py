@@ -17,6 +17,7 @@ from mesh_core.contracts.refusals import Refusal
 from mesh_core.engine.folding import Folding, Known
 from mesh_core.engine.intake import Batch, Intake
 from mesh_core.engine.transaction import Applier
+from mesh_core.log.errors import LogUnavailable
 from mesh_core.log.interface import Chunk, Driver
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.builtin import MESH_SERVICE
@@ -27,11 +28,12 @@ from mesh_core.store.connections import connect
 from mesh_core.store.errors import ForeignPartition
 from mesh_core.store.faults import fault_of
 from mesh_core.store.held import Held, Place
+from mesh_core.store.registrations import registered_catalog
 from mesh_core.store.versions import VersionRow, plan_of
 
 _POLL = 0.5
 _QUIET = 20
-"""Polls without any record after which what is missing of a partition is taken for markers of transactions."""
+"""Polls without any record, after which Kafka is not well."""
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,15 @@ def samples(driver: Driver, topics: Collection[str], most: int) -> Iterator[Chun
             return
         consumer.assign(at)
         quiet = 0
-        while quiet < _QUIET and any(at[partition] < ends[partition] for partition in at):
+        while any(offset < ends[partition] for partition, offset in consumer.positions().offsets.items()):
             chunks = consumer.poll(1_000, _POLL)
             quiet = 0 if chunks else quiet + 1
-            for chunk in chunks:
-                at[chunk.partition] = chunk.next_offset
-                yield chunk
+            if quiet > _QUIET:
+                raise LogUnavailable(
+                    f"The log gave nothing for {_QUIET * _POLL:g} s, though samples are missing.",
+                    remedy="See that Kafka is well, then ask again.",
+                )
+            yield from chunks
 
 
 def attempt(
@@ -81,10 +86,11 @@ def attempt(
 ) -> Trial:
     """Read these records by the contracts `before` and by the catalog's, and project them, in a transaction that is rolled back.
 
-    Raises psycopg errors of a database that is away or not migrated.
+    Views that are registered as data are computed, too. Raises DeclarationError where one does not fit the catalog, and
+    psycopg errors of a database that is away or not migrated.
     """
     with connect(database_url, "mesh contracts check") as connection:
-        known = _dead(connection)
+        known, catalog = _dead(connection), registered_catalog(connection, catalog)
         connection.autocommit = False
         try:
             return _Attempt(connection, catalog, before, known).run(chunks)

@@ -168,6 +168,9 @@ def _bound(
     if not _reads_as(found, field.type):
         raise DeclarationError(
             f"{here}: {older.__name__}.{source.value} is {found.kind}, which does not read as {field.type.kind}."
+            if found.kind != field.type.kind
+            else f"{here}: not all that {older.__name__}.{source.value} may be is what {newer.__name__} takes.",
+            remedy="Let the newer field take as much, or take a plain value.",
         )
     if found.nullable and not may_lack:
         raise DeclarationError(
@@ -201,7 +204,27 @@ def constant_problem(kind: FieldType, value: Any) -> str | None:
 
 
 def _reads_as(older: FieldType, newer: FieldType) -> bool:
-    if older.kind == newer.kind or newer.kind == "json":
+    """Whether every value of one type is one of another, whatever null is: what a subscriber's class is told is checked."""
+    if newer.kind == "json":
+        return True
+    if newer.constraints and dict(older.constraints) != dict(newer.constraints):
+        return False
+    if older.kind == newer.kind == "enum":
+        return set(older.values) <= set(newer.values)
+    if older.kind == newer.kind == "list":
+        assert older.item is not None
+        assert newer.item is not None
+        return _part_reads_as(older.item, newer.item)
+    if older.kind == newer.kind == "object":
+        return all(
+            (known := older.field(field.name)) is not None
+            and (known.required or not field.required)
+            and _part_reads_as(known.type, field.type)
+            if field.required or older.field(field.name) is not None
+            else True
+            for field in newer.fields
+        )
+    if older.kind == newer.kind:
         return True
     return (older.kind, newer.kind) in (
         ("int", "numeric"),
@@ -209,6 +232,10 @@ def _reads_as(older: FieldType, newer: FieldType) -> bool:
         ("float", "numeric"),
         ("enum", "text"),
     )
+
+
+def _part_reads_as(older: FieldType, newer: FieldType) -> bool:
+    return (newer.nullable or not older.nullable) and _reads_as(older, newer)
 
 
 def with_older(event: type[Event], fold: Fold, explicit: frozenset[str]) -> Iterator[Fold]:

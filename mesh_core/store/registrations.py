@@ -39,8 +39,8 @@ def _serving(connection: psycopg.Connection[Any], entity: str) -> str | None:
     return str(row[0]) if row else None
 
 
-def known_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:
-    """The contracts that hold now, by event type: what live entities fold, and what services have registered."""
+def folded_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:
+    """The contracts of what live entities fold, by event type."""
     found: dict[str, Contract] = {}
     rows = connection.execute(
         "SELECT declaration FROM mesh.versions WHERE kind = 'entity' AND state = 'live'"
@@ -48,7 +48,7 @@ def known_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:
     for (declaration,) in rows:
         for fold in EntityModel.from_json(declaration).folds:
             found[fold.contract.type] = fold.contract
-    return registered_contracts(connection) | found
+    return found
 
 
 def registered_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:

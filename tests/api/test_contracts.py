@@ -184,6 +184,11 @@ def test_nobody_speaks_for_others(mesh: Mesh, api: httpx.Client, courier: dict[s
         )
         assert answer.status_code == 403
         assert api.request(method, "/v1/services/courier/contracts", json={}).status_code == 401
+    newer = put(api, sales, {"sales.order.placed.v2": SENT}, "sales")
+    assert (newer.status_code, "only sales.order.placed.v1 refuse it" in newer.json()["detail"]) == (
+        409,
+        True,
+    )
     code = put(api, sales, {"sales.order.placed.v1": SENT}, "sales")
     assert (code.status_code, "declared in the code" in code.json()["detail"]) == (422, True)
     assert put(api, admin, {"mesh.workflow.made.v1": SENT}, "mesh").status_code == 422

@@ -170,6 +170,14 @@ def test_projections_are_tried_too(mesh: Mesh, change: Change) -> None:
     assert kept(mesh) == before
 
 
+def test_the_last_contract_of_a_service_is_missed(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+    mesh.deployed()
+    monkeypatch.setenv("MESH_CATALOG", "tests.read.declarations")
+    told = mesh("contracts", "diff", "--json").json
+    gone = {each["type"] for each in told if each["what"] == "type removed"}
+    assert gone == {"shop.item.added.v1", "shop.sale.made.v1"}
+
+
 def test_what_is_refused_now_is_no_news(mesh: Mesh, change: Change) -> None:
     mesh.deployed()
     mesh.publish(lines(added(1)))

@@ -92,6 +92,15 @@ def test_what_pydantic_writes_is_read() -> None:
         ({"type": "object", "properties": {"a": {"enum": [1.5]}}}, "neither text nor whole number"),
         ({"type": "object", "properties": {"a": {"enum": [None]}}}, "a.enum has no value"),
         (
+            {"type": "object", "properties": {"a": {"enum": ["x"], "type": "integer"}}},
+            "a.type is not that of the values",
+        ),
+        ({"type": "object", "properties": {"a": {"enum": ["x"], "const": "y"}}}, "a.const is beside an enum"),
+        (
+            {"type": "object", "properties": {"a": {"type": "string", "pattern": "a{4294967296}"}}},
+            "no regular expression",
+        ),
+        (
             {"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}},
             "no regular expression",
         ),
@@ -114,8 +123,8 @@ def test_what_pydantic_writes_is_read() -> None:
             "which it is part of",
         ),
         (
-            {"type": "object", "properties": {f"a{number}": {} for number in range(1001)}},
-            "more than 1000 fields",
+            {"type": "object", "properties": {f"a{number}": {} for number in range(5001)}},
+            "more than 5,000 fields",
         ),
     ],
 )
@@ -124,6 +133,28 @@ def test_what_a_contract_cannot_hold_is_refused_by_its_place(schema: Any, said: 
         contract_of(NAME, schema)
     assert said in str(caught.value)
     assert caught.value.remedy
+
+
+@pytest.mark.parametrize("major", ["1234567890", "9" * 5_000])
+def test_a_major_is_a_number_that_can_be_counted(major: str) -> None:
+    with pytest.raises(SchemaNotUnderstood, match="is not a type of event"):
+        contract_of(f"sales.order.placed.v{major}", {"type": "object", "properties": {}})
+
+
+def test_what_is_named_again_and_again_counts_each_time() -> None:
+    twice = {"type": "object", "properties": {"a": {"$ref": "#/$defs/d0"}, "b": {"$ref": "#/$defs/d0"}}}
+    defs: dict[str, Any] = {"d11": {"type": "string"}}
+    for number in range(11):
+        below = {"$ref": f"#/$defs/d{number + 1}"}
+        defs[f"d{number}"] = {"type": "object", "properties": {"a": below, "b": below}}
+    with pytest.raises(SchemaNotUnderstood, match="more than 5,000 fields in all"):
+        contracts_of("sales", {NAME: twice | {"$defs": defs}, f"{NAME[:-1]}2": twice | {"$defs": defs}})
+
+
+def test_a_registered_pattern_is_tried_on_short_texts_alone() -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "^a*$"}}}
+    with pytest.raises(SchemaNotUnderstood, match="needs a maxLength of at most 1,000"):
+        contracts_of("sales", {NAME: schema})
 
 
 def test_a_name_that_is_no_type_is_refused() -> None:
@@ -143,7 +174,7 @@ def test_a_name_that_is_no_type_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_a_registered_pattern_takes_no_longer_than_the_text_is_long(pattern: str, taken: bool) -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": pattern}}}
+    schema = {"type": "object", "properties": {"a": {"type": "string", "maxLength": 99, "pattern": pattern}}}
     if taken:
         assert contracts_of("sales", {NAME: schema})
     else:

@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from pydantic import field_validator
 
 from mesh_core.emit.subscriber import Received, Subscriber
 from mesh_core.engine.swapping import rollback
@@ -117,6 +118,26 @@ def test_a_payload_that_breaks_the_older_contract_is_a_dead_letter(mesh: Mesh) -
         "Expected `int`, got `str` - at `$.data.amount`",
     )
     assert mesh.outcomes("shop.events") == Outcomes(consumed=1, dead_lettered=1)
+
+
+def test_what_a_class_of_its_own_refuses_is_a_dead_letter_of_the_subscriber(old_and_new: Mesh) -> None:
+    class Strict(Event, type="shop.order.placed.v1"):
+        order_id: int
+        amount: int
+
+        @field_validator("amount")
+        @classmethod
+        def even(cls, value: int) -> int:
+            if value % 2:
+                raise ValueError("odd")
+            return value
+
+    subscriber = Subscriber("strict", old_and_new.database_url, old_and_new.driver)
+    subscriber.on(Strict)(lambda received, connection: None)
+    subscriber.create_tables()
+    subscriber.run(until_end=True)
+    refused = {letter.detail for letter in subscriber.letters() if letter.reason == "wrong_value"}
+    assert refused == {"$.data.amount: Value error, odd"}
 
 
 def test_a_subscriber_gets_older_events_as_the_newer(old_and_new: Mesh) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pytest
+from annotated_types import MaxLen
 
 from mesh_core.model import (
     Catalog,
@@ -157,7 +158,7 @@ def test_lists_and_deletes_are_upcast() -> None:
 
 class Sized(Part):
     sku: str
-    size: int
+    size: int = 0
 
 
 class Bare(Event):
@@ -184,6 +185,13 @@ def newer(declared: Any, kind: str = "shop.order.placed.v2", **fields: Any) -> N
             "First.status is enum, which does not read as int",
         ),
         (lambda: newer(upcast(First, total=First.note), total=str), "First.note can be missing"),
+        (lambda: newer(upcast(First), status=Literal["new"]), "not all that First.status may be"),
+        (
+            lambda: newer(upcast(First), note=Annotated[str | None, MaxLen(3)]),
+            "not all that First.note may be",
+        ),
+        (lambda: newer(upcast(First), where=Sized | None), "not all that First.where may be"),
+        (lambda: newer(upcast(First), status=Annotated[str, MaxLen(9)]), "which does not read as text"),
         (lambda: newer(upcast(First, total=None), total=str), "is required, so it cannot come from None"),
         (lambda: newer(upcast(First, total="x"), total=int), "'x' is not int"),
         (lambda: newer(upcast(First, total=True), total=int), "True is not int"),

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from uuid import UUID
 
 import msgspec
+from pydantic import ValidationError
 
 from mesh_core.contracts import Refusal, TopicDecoder, Unknown
 from mesh_core.errors import MeshError
@@ -97,8 +98,14 @@ class Reading:
         event_type = found.type
         for way in self._upcasts.get(event_type, ()):
             payload, event_type = way.payload(payload), way.newer
+        try:
+            event = self._classes[event_type].model_validate(payload)
+        except ValidationError as error:  # by a validator of the class's own
+            first = error.errors()[0]
+            detail = f"$.data.{'.'.join(map(str, first['loc']))}: {first['msg']}"
+            return Refusal("wrong_value", detail, found.type, found.id, found.subject)
         return Received(
-            event=self._classes[event_type].model_validate(payload),
+            event=event,
             id=found.id,
             source=found.source,
             key=found.subject or (key or b"").decode("utf-8", "replace"),
