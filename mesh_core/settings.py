@@ -116,6 +116,12 @@ class Settings(BaseSettings):
         le=64,
         description="Most processes that read history for a build; fewer leave more to what serves.",
     )
+    replay_processes: int = Field(
+        1, ge=1, le=64, description="Most processes that read history for a replay; what serves goes first."
+    )
+    replay_disk: int = Field(
+        20 * 2**30, ge=1, description="Most bytes on disk that the tables of a replay may take."
+    )
     projector_poll_seconds: float = Field(
         0.5, gt=0, le=60, description="Longest that a poll waits for records."
     )

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mesh_core.cli.output import Json, print_json, print_table
+from mesh_core.cli.progress import progress_lines
 
 if TYPE_CHECKING:
     from mesh_core.engine.deploy import DeployReport
@@ -28,7 +27,6 @@ SeedFromLive = Annotated[
         "--seed-from-live", help="Where a log has lost its beginning, begin with the rows that serve."
     ),
 ]
-LINE_SECONDS = 5.0
 
 
 def register(app: typer.Typer) -> None:
@@ -119,7 +117,7 @@ def _deploy(
     mesh = find_surroundings()
     settings = mesh.settings
     catalog = Catalog.load(settings.catalog)
-    show = _progress()
+    show = progress_lines()
     try:
         report = make_so(
             mesh.database_url,
@@ -176,27 +174,6 @@ def _show(report: DeployReport) -> None:
     )
 
 
-def _progress() -> Callable[[str], None]:
-    """Lines of progress on standard error: on a terminal those of one step overwrite each other, elsewhere few are shown."""
-    terminal = sys.stderr.isatty()
-    step, shown = "", 0.0
-
-    def show(line: str) -> None:
-        nonlocal step, shown
-        now, before = line.partition(":")[0], step
-        step = now
-        if terminal:
-            if before and (not line or now != before):
-                typer.echo("", err=True)
-            if line:
-                typer.echo(f"\r\x1b[2K{line}", err=True, nl=False)
-        elif line and (now != before or time.monotonic() - shown > LINE_SECONDS):
-            shown = time.monotonic()
-            typer.echo(line, err=True)
-
-    return show
-
-
 def rollback(as_json: Json = False) -> None:
     """Let the versions before the last deploy serve again, at once; the newer ones are kept up in their turn.
 
@@ -222,7 +199,7 @@ def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Drop versions that do not serve any more, and what interrupted builds left; there is no rollback afterwards.
+    """Drop versions that do not serve any more, and what interrupted builds and replays left; there is no rollback afterwards.
 
     Exit status 1 if something could not be dropped.
 
@@ -233,16 +210,22 @@ def prune(
     from mesh_core.model import Catalog
 
     mesh = find_surroundings()
-    catalog, show = Catalog.load(mesh.settings.catalog), _progress()
+    catalog, show = Catalog.load(mesh.settings.catalog), progress_lines()
     pruned = prune_all(mesh.database_url, catalog, names or (), show, dry_run=dry_run)
     show("")
     if as_json:
         print_json(
-            {"pruned": [_facts(row) for row in pruned.rows], "orphans": pruned.orphans, "left": pruned.left}
+            {
+                "pruned": [_facts(row) for row in pruned.rows],
+                "orphans": pruned.orphans,
+                "replays": pruned.replays,
+                "left": pruned.left,
+            }
         )
     else:
         rows: list[list[object]] = [[row.kind, row.name, row.relation, row.state] for row in pruned.rows]
         rows += [["table", None, name, "left by an interrupted build"] for name in pruned.orphans]
+        rows += [["replay", name, None, "interrupted"] for name in pruned.replays]
         if rows:
             print_table(["kind", "name", "table", "was"], rows)
         else:

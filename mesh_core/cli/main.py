@@ -22,6 +22,7 @@ COMMANDS = (
     "status",
     "check",
     "events",
+    "replay",
     "contracts",
     "workflow",
     "client",

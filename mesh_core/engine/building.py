@@ -38,6 +38,7 @@ from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.errors import ForeignPartition
 from mesh_core.store.faults import fault_of
 from mesh_core.store.heaps import Heap
+from mesh_core.store.lookups import Decided
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
@@ -68,7 +69,9 @@ class Build:
 
     `unread` are topics that nobody has read before; `kept_up` are versions that projectors write, of which the entries
     of workflows, and the views that read these, are written from those topics. `copied` are the ids of versions whose
-    tables have no key yet.
+    tables have no key yet; `window` is beyond the numbers of what was copied to them before the build was interrupted.
+    `decided` are decisions on dead letters, where others count than those that were folded. Postgres knows the build's
+    connections as `name`.
     """
 
     database_url: str
@@ -79,6 +82,9 @@ class Build:
     kept_up: Sequence[VersionRow]
     copied: frozenset[int]
     processes: int
+    window: int = 0
+    decided: Decided | None = None
+    name: str = "mesh build"
 
     @property
     def id(self) -> int:
@@ -105,7 +111,7 @@ class Build:
             }
             if some:
                 self._read(some)
-        with connect(self.database_url, "mesh build") as connection:
+        with connect(self.database_url, self.name) as connection:
             finish(connection, self.heaps.values(), [row.id for row in self.rows])
 
     def _read(self, wanted: Mapping[TopicPartition, int]) -> None:
@@ -220,7 +226,7 @@ class Build:
                 reader.assign(begin)
                 heaps = {id_: heap for id_, heap in self.heaps.items() if id_ in applier.plan.entities}
                 if heaps:
-                    fill(applier, heaps, reader, begin, wanted)
+                    fill(applier, heaps, reader, begin, wanted, self.window)
                 else:
                     self._consume(applier, reader, begin, wanted)
 
@@ -234,7 +240,9 @@ class Build:
             read = entries | {id_ for row in views for id_ in row.reads.values()}
             also = [*(row for row in self.kept_up if row.id in read), *views]
         plan = replace(versions.plan_of(0, [*mine, *also]), counted=frozenset(row.id for row in mine))
-        return Applier(connection, plan, {}, self.id, self.contracts, topic in self.unread)
+        return Applier(
+            connection, plan, {}, self.id, self.contracts, topic in self.unread, decided=self.decided
+        )
 
 
 def work(build: Build, wanted: Mapping[TopicPartition, int]) -> None:
@@ -244,7 +252,7 @@ def work(build: Build, wanted: Mapping[TopicPartition, int]) -> None:
     """
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    with rarely_collected(), connect(build.database_url, "mesh build") as connection:
+    with rarely_collected(), connect(build.database_url, build.name) as connection:
         try:
             build.read_history_of(
                 connection, claims(connection, build.id, wanted, 2 * build.processes), wanted

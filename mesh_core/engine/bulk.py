@@ -96,12 +96,15 @@ def fill(
     reader: Reader,
     begin: Mapping[TopicPartition, int],
     wanted: Mapping[TopicPartition, int],
+    window: int = 0,
 ) -> None:
     """Apply the history of partitions from `begin`, their first records, up to exactly `wanted`.
 
+    Where windows of them were copied before, `window` is more than the numbers of these, and `begin` where they end.
+
     Raises psycopg errors, of which those of bad data mean that it has to be done batch by batch, and ForeignPartition.
     """
-    standing, window = dict(begin), 0
+    standing = dict(begin)
     while is_behind(standing, wanted):
         with transaction(applier.connection) as cursor:
             locked = checkpoints.lock(applier.connection, standing, applier.build)
@@ -141,10 +144,12 @@ def _size(folding: Folding) -> int:
 def finish(connection: psycopg.Connection[Any], heaps: Collection[Heap], ids: Collection[int]) -> None:
     """Make tables of the heaps: merge windows, index by key, gather statistics. `ids` are all versions of the build.
 
-    Raises DeployRefused where a key came from two partitions.
+    Those that it was interrupted after are left as they are. Raises DeployRefused where a key came from two partitions.
     """
-    answer(connection, heaps, ids)
-    for heap in heaps:
+    unfinished = [heap for heap in heaps if heap.is_open(connection)]
+    if len(unfinished) == len(heaps):
+        answer(connection, heaps, ids)
+    for heap in unfinished:
         with connection.transaction():
             if (twice := heap.finish(connection)) is not None:
                 key, partitions = twice

@@ -20,6 +20,7 @@ from mesh_core.engine.seeding import check_seed, seed
 from mesh_core.log.position import TopicPartition
 from mesh_core.model.entity import EntityModel
 from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store.deploys import Record
 from mesh_core.store.tables import ENTRY
 from mesh_core.store.versions import VersionRow
 
@@ -136,11 +137,11 @@ class EntityBuilds:
         try:
             with watched(
                 self.given.database_url,
-                self.given.record,
-                ids,
+                build.id,
                 sorted(topics),
                 found.total,
                 self.given.progress,
+                lambda connection, done: Record(connection, self.given.record.id).done(ids, done),
             ):
                 build.read_history(found.wanted)
         except CannotBeCopied:

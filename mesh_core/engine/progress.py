@@ -4,29 +4,28 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import psycopg
 
 from mesh_core.engine.deploy_report import Progress
 from mesh_core.store import checkpoints
 from mesh_core.store.connections import connect
-from mesh_core.store.deploys import Record
 
 SECONDS = 1.0
 
 
+Tell = Callable[[psycopg.Connection[Any], int], None]
+"""Records on a connection of its own that so many events are done."""
+
+
 @contextmanager
 def watched(
-    database_url: str,
-    record: Record,
-    ids: Sequence[int],
-    topics: Sequence[str],
-    total: int,
-    progress: Progress,
+    database_url: str, build: int, topics: Sequence[str], total: int, progress: Progress, record: Tell
 ) -> Iterator[None]:
-    """While inside, tell how many of `total` records the build of these versions has applied."""
+    """While inside, tell and record every second how many of `total` records the build has applied."""
     ended = threading.Event()
 
     def watch() -> None:
@@ -35,12 +34,11 @@ def watched(
 
     def tell() -> None:
         begun = time.monotonic()
-        with connect(database_url, "mesh deploy: progress") as connection:
-            own = Record(connection, record.id)
+        with connect(database_url, "mesh progress") as connection:
             while not ended.wait(SECONDS):
-                found = checkpoints.read(connection, topics, min(ids)).values()
+                found = checkpoints.read(connection, topics, build).values()
                 done = min(total, sum(row.next_offset for row in found))
-                own.done(ids, done)
+                record(connection, done)
                 progress(said(done, total, time.monotonic() - begun))
 
     thread = threading.Thread(target=watch, daemon=True)

@@ -14,7 +14,7 @@ from mesh_core.engine.recounting import recount
 from mesh_core.engine.swapping import alone
 from mesh_core.errors import UsageError
 from mesh_core.model.catalog import Catalog
-from mesh_core.store import checkpoints, tables, versions
+from mesh_core.store import checkpoints, replays, tables, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.registrations import registered_catalog
 from mesh_core.store.schemas import DATA
@@ -26,11 +26,15 @@ LOCK_TIMEOUT_MS = 2000
 
 @dataclass(frozen=True)
 class Pruned:
-    """Versions and ownerless tables that went, or would go; `left` is what could not be dropped and why."""
+    """Versions and ownerless tables that went, or would go; `left` is what could not be dropped and why.
+
+    `replays` are the views of interrupted replays.
+    """
 
     rows: Sequence[VersionRow]
     orphans: Sequence[str]
     left: Sequence[str]
+    replays: Sequence[str] = ()
 
 
 def prune_all(
@@ -41,7 +45,7 @@ def prune_all(
     *,
     dry_run: bool = False,
 ) -> Pruned:
-    """Prune previous versions, what interrupted deploys left, and live versions of `names`, which nobody declares.
+    """Prune previous versions, what interrupted deploys and replays left, and live versions of `names`, which nobody declares.
 
     Waits for whoever deploys, which `progress` tells.
 
@@ -66,7 +70,7 @@ def prune_all(
                 f"{', '.join(blocked)} is still read by a view that stays.", remedy="Prune that view, too."
             )
         if dry_run:
-            return Pruned(going, orphans(connection), ())
+            return Pruned(going, orphans(connection), (), replays.interrupted(connection))
         try:
             unregister(connection, going)
         except (LockNotAvailable, DependentObjectsStillExist) as error:
@@ -77,7 +81,7 @@ def prune_all(
             ) from error
         owned = {row.relation for row in going}
         found = [name for name in orphans(connection) if name not in owned]
-        return Pruned(going, found, drop_orphans(connection))
+        return Pruned(going, found, drop_orphans(connection), replays.sweep(connection))
 
 
 def idle(rows: Iterable[VersionRow]) -> set[int]:

@@ -34,7 +34,7 @@ from mesh_core.store.connections import transaction
 from mesh_core.store.entity_writes import EntityVersion, Shape
 from mesh_core.store.errors import Fenced
 from mesh_core.store.held import Held, Place
-from mesh_core.store.lookups import Decision, News
+from mesh_core.store.lookups import Decided, Decision, News
 from mesh_core.store.versions import LIVE, Plan
 from mesh_core.telemetry import stage
 
@@ -76,7 +76,8 @@ class Applier:
     Batches are decoded by `router`, the first of `routers`; the others have versions that know other contracts of the
     same events, and decode anew. `contracts` are known besides those that the versions fold.
     A build is `indexing` events of workflows, and decisions, where nobody has read its topics before.
-    What reaches more roots of a view than `fan_out_limit` is queued.
+    What reaches more roots of a view than `fan_out_limit` is queued. `decided` are the decisions on dead letters that
+    count, where these are not all that were folded.
     """
 
     connection: psycopg.Connection[Any]
@@ -86,6 +87,7 @@ class Applier:
     contracts: Iterable[Contract] = BUILT_IN
     indexing: bool = False
     fan_out_limit: int = fan_out.LIMIT
+    decided: Decided | None = None
     routers: Sequence[Router] = field(init=False)
     _prepared: bool = field(default=False, init=False)
     _eventful: frozenset[TopicPartition] = field(default=frozenset(), init=False)
@@ -181,14 +183,21 @@ class Applier:
         holding, decisions = Held(()), dict[Place, list[Decision]]()
         if news is None or news.held:
             holding = held.load(self.connection, list(locked), list(self.plan.entities))
-        if news is None or news.decided:
+        if news is None or news.decided or self.decided:
             decisions = self.decisions(batches)
         topic_ids = {partition.topic: row.topic_id for partition, row in locked.items()}
         return Known(holding, topic_ids, decisions, {}, {}, refused or {})
 
     def decisions(self, batches: Sequence[Batch]) -> dict[Place, list[Decision]]:
         """Decisions on records of these batches."""
-        return lookups.decisions_within(self.connection, _ranges(batches), self.build)
+        if self.decided is None:
+            return lookups.decisions_within(self.connection, _ranges(batches), self.build)
+        ranges = _ranges(batches)
+        return {
+            (at, offset): list(decisions)
+            for (at, offset), decisions in self.decided.items()
+            if at in ranges and ranges[at][0] <= offset < ranges[at][1]
+        }
 
     @staticmethod
     def take(

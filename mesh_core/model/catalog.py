@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import importlib.util
 import json
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
@@ -117,25 +119,57 @@ class Catalog:
 
         Raises DeclarationError when a module cannot be imported or declares what cannot work.
         """
+        names = filter(None, (part.strip() for part in modules.split(",")))
+        return cls._of_modules(module for name in names for module in _modules(name))
+
+    @classmethod
+    def of_file(cls, path: Path) -> Catalog:
+        """The catalog of what a Python file declares or imports, and of the entities that its views read.
+
+        Raises DeclarationError when it cannot be run or declares what cannot work.
+        """
+        if not path.is_file():
+            raise DeclarationError(f"There is no file {path}.")
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        name = f"declared_in_{path.stem}"
+        spec = importlib.util.spec_from_file_location(name, path)
+        if spec is None or spec.loader is None:
+            raise DeclarationError(f"{path} is no Python file.", remedy="Give one whose name ends in .py.")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        with _readably(f"The file {path}", "Check what it imports, and the folder you are in."):
+            spec.loader.exec_module(module)
+        return cls._of_modules([module], reached=True)
+
+    @classmethod
+    def _of_modules(cls, modules: Iterable[ModuleType], *, reached: bool = False) -> Catalog:
+        """What modules declare, and with `reached` the entities that their views read, wherever these are declared."""
         events: dict[type[Event], None] = {}
         entities: dict[type[Entity], None] = {}
         views: dict[View[Any] | CustomView[Any], None] = {}
         grants: dict[Grant, None] = {}
-        for name in filter(None, (part.strip() for part in modules.split(","))):
-            for module in _modules(name):
-                declared: list[Any] = list(vars(module).values())
-                for value in (
-                    *declared,
-                    *chain(*(each for each in declared if isinstance(each, list | tuple))),
-                ):
-                    if isinstance(value, type) and issubclass(value, Event) and hasattr(value, "type"):
-                        events[value] = None
-                    elif isinstance(value, type) and issubclass(value, Entity) and value is not Entity:
-                        entities[value] = None
-                    elif isinstance(value, View | CustomView):
-                        views[value] = None
-                    elif isinstance(value, Grant):
-                        grants[value] = None
+        for module in modules:
+            declared: list[Any] = list(vars(module).values())
+            for value in (
+                *declared,
+                *chain(*(each for each in declared if isinstance(each, list | tuple))),
+            ):
+                if isinstance(value, type) and issubclass(value, Event) and hasattr(value, "type"):
+                    events[value] = None
+                elif isinstance(value, type) and issubclass(value, Entity) and value is not Entity:
+                    entities[value] = None
+                elif isinstance(value, View | CustomView):
+                    views[value] = None
+                elif isinstance(value, Grant):
+                    grants[value] = None
+        if reached:
+            read = {name for view in views for name in view.model.entities}
+            known = {entity.model.name for entity in entities}
+            for entity in Entity.__subclasses__():
+                name = entity.model.name
+                if name in read and name not in known and Entity.models[name] is entity.model:
+                    entities[entity] = None
         built_in: set[Any] = {*BUILT_IN_EVENTS, *BUILT_IN_ENTITIES}
         return cls.of(
             [e for e in events if e not in built_in],
@@ -219,27 +253,33 @@ def _modules(name: str) -> list[ModuleType]:
 
 
 def _imported(name: str) -> ModuleType:
-    """The module, or in one sentence why it cannot be had: whatever a declaration raises is its author's to see."""
-    try:
+    with _readably(f"The catalog module {name}", "Check MESH_CATALOG and the folder you are in."):
         return importlib.import_module(name)
+
+
+@contextmanager
+def _readably(what: str, remedy: str) -> Iterator[None]:
+    """In one sentence why declarations cannot be had: whatever one raises is its author's to see."""
+    try:
+        yield
     except DeclarationError as error:
         if where := _declared_at(error):
             error.args = (f"{where}: {error.args[0]}", *error.args[1:])
         raise
     except ModuleNotFoundError as error:
         raise DeclarationError(
-            f"The catalog module {name} cannot be imported: {error}.",
-            remedy="Check MESH_CATALOG and the folder you are in.",
+            f"{what} cannot be imported: {error}.",
+            remedy=remedy,
         ) from error
     except Exception as error:
         if isinstance(error, SyntaxError):
-            file, line, said = error.filename or name, error.lineno, error.msg
+            file, line, said = error.filename or what, error.lineno, error.msg
         else:
             last = traceback.extract_tb(error.__traceback__)[-1]
             file, line, said = last.filename, last.lineno, str(error)
         raised = f"{type(error).__name__}: {said.rstrip('.?')}"
         raise DeclarationError(
-            f"The catalog module {name} cannot be loaded: {Path(file).name}, line {line}: {raised}."
+            f"{what} cannot be loaded: {Path(file).name}, line {line}: {raised}."
         ) from error
 
 

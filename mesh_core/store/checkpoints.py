@@ -84,6 +84,11 @@ def take_from_build(connection: psycopg.Connection[Any], topics: Collection[str]
     )
 
 
+def free(connection: psycopg.Connection[Any], build: int) -> None:
+    """Let the processes of a build take partitions anew, where those that had taken them are gone."""
+    connection.execute("UPDATE mesh.checkpoints SET fence = 0 WHERE build = %s", (build,))
+
+
 def read(
     connection: psycopg.Connection[Any], topics: Collection[str], build: int = LIVE
 ) -> dict[TopicPartition, Checkpoint]:

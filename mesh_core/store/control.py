@@ -227,6 +227,20 @@ builds = Table(
     comment="How far the filling of a version is: events read, or rows of a view.",
 )
 
+replays = Table(
+    "replays",
+    metadata,
+    Column("id", Integer, Identity(), primary_key=True),
+    Column("view", Text, nullable=False),
+    Column("asked", JSONB, nullable=False, comment="what decides its rows: declarations, position, keys"),
+    Column("state", Text, nullable=False, comment="copying, applying (batch by batch) or computing"),
+    Column("done", BigInteger, nullable=False, server_default=text("0"), comment="events read, of total"),
+    Column("total", BigInteger, nullable=False),
+    Column("started_at", _time, nullable=False, server_default=_now),
+    Column("updated_at", _time, nullable=False, server_default=_now),
+    comment="Private builds of a view as of a moment, until what they come to is written; interrupted ones are gone on with.",
+)
+
 fan_out = Table(
     "fan_out",
     metadata,

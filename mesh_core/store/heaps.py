@@ -55,6 +55,17 @@ class Heap:
             if len(self.version.model.record_key) < len(self.version.model.key) or not column.key:
                 connection.execute(f"ALTER TABLE {self.beside} ALTER {quote(column.name)} DROP NOT NULL")
 
+    def is_open(self, connection: psycopg.Connection[Any]) -> bool:
+        """Whether it is still filled: `finish` drops the table of windows."""
+        row = connection.execute("SELECT to_regclass(%s) IS NOT NULL", (self.beside,)).fetchone()
+        return bool(row and row[0])
+
+    def windows(self, connection: psycopg.Connection[Any]) -> int:
+        """A number that no window has yet, nor any after it; 0 where nothing was copied."""
+        row = connection.execute(f"SELECT coalesce(max(_window) + 1, 0) FROM {self.beside}").fetchone()
+        assert row is not None
+        return int(row[0])
+
     def copy(self, cursor: psycopg.Cursor[Any], rows: Rows, window: int | None) -> None:
         """Copy what a window came to; straight into the table if it is the only one (`window` None)."""
         model = self.version.model

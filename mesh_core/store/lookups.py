@@ -149,6 +149,10 @@ class Decision:
         return TopicPartition(self.topic, self.partition), self.offset
 
 
+Decided = Mapping[Place, Sequence[Decision]]
+"""Decisions by the record that they are on, each record's in their order."""
+
+
 def write_decision(cursor: psycopg.Cursor[Any], decision: Decision) -> None:
     """Remember a decision."""
     cursor.execute(

@@ -212,6 +212,23 @@ class ViewVersion:
         )
         return cursor.rowcount
 
+    def fill_only(self, cursor: psycopg.Cursor[Any], keys: Sequence[Sequence[str]]) -> int:
+        """Compute the rows of these keys, told as texts, of an empty version; how many there are."""
+        for statement in self.temporary_tables():
+            cursor.execute(statement)
+        root = self.tables.entities[self.model.root]
+        texts = ", ".join("%s::text[]" for _ in self.model.key)
+        values = ", ".join(f"k{n}::{root.column(name).type.sql}" for n, name in enumerate(self.model.key))
+        names = ", ".join(f"k{n}" for n in range(len(self.model.key)))
+        columns = [list(column) for column in zip(*keys, strict=True)] or [[] for _ in self.model.key]
+        cursor.execute(
+            f"INSERT INTO {self.keys} ({columns_sql(self.model.key)}) "
+            f"SELECT DISTINCT {values} FROM unnest({texts}) AS k({names})",
+            columns,
+        )
+        cursor.execute(self.upsert(many=True, by_difference=False))
+        return cursor.rowcount
+
     def _flag(self, node: Node) -> str:
         return self.sources[node.entity].flags[node.relevant]
 
