@@ -169,17 +169,17 @@ def _watch(workload: Workload, contender: Contender, run: Run) -> tuple[float, i
         row = run.connection.execute(contender.progress).fetchone()
         now = time.time()
         if row is not None and row[0] == workload.events:
-            return now, max(peak, _memory(run.process))
+            return now, max(peak, memory_of(run.process))
         if run.process.poll() is not None:
             raise BenchmarkFailed(f"{contender.name} ended with status {run.process.returncode}.")
         if now > deadline:
             raise BenchmarkFailed(f"{contender.name} was not done after {patience:.0f} s: {row}.")
         if now > sampled + _SAMPLED:
-            peak, sampled = max(peak, _memory(run.process)), now
+            peak, sampled = max(peak, memory_of(run.process)), now
         time.sleep(contender.pause)
 
 
-def _memory(process: psutil.Popen) -> int:
+def memory_of(process: psutil.Popen) -> int:
     """Bytes of the largest of the process and those that it started."""
     largest = 0
     with suppress(psutil.NoSuchProcess):

@@ -22,6 +22,10 @@ SERVED = {"row rate": 0.8, "page rate": 0.9, "event rate": 0.7}
 """The share of the straight route's answers a second that ours must reach."""
 TIMES_A_FAN_OUT = {"fan-out by service": 4.0, "fan-out by row": 50.0}
 """How many times the answers a second of a join at request time ours must give."""
+REPLAYED = 0.9
+"""The share of a bulk build's rate, in as many processes, that a replay must reach."""
+LATE_MS = 1000.0
+"""How late live events may be while a replay reads."""
 MEMORY = 400.0
 """The most megabytes of a process."""
 
@@ -37,6 +41,7 @@ def shortfalls(results: Sequence[Result]) -> list[str]:
         *_too_large(ours),
         *_too_few_answers(ours, results),
         *_too_few_relayed(ours),
+        *_replayed(ours, results),
     ]
 
 
@@ -97,6 +102,17 @@ def _too_few_answers(ours: Sequence[Result], results: Sequence[Result]) -> Itera
             if same and result.value < times * other.value:
                 more = result.value / other.value
                 yield f"reads: {result.name} is {more:.1f} times {other.name}, less than {times:g}"
+
+
+def _replayed(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str]:
+    build = next((r for r in results if r.workload == "replay" and r.kind == "floor"), None)
+    for result in ours:
+        if result.workload != "replay":
+            continue
+        if build and result.name == "mesh replay" and result.value < REPLAYED * build.value:
+            yield f"replay: {result.value / build.value:.2f} of a bulk build's rate, less than {REPLAYED}"
+        if result.name.endswith("live p99") and result.value > LATE_MS:
+            yield f"replay: live events are {result.value:.0f} ms late, more than {LATE_MS:.0f}"
 
 
 def _too_few_relayed(ours: Sequence[Result]) -> Iterator[str]:

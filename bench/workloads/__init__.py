@@ -8,6 +8,7 @@ from bench.harness import Workload
 from bench.workloads.ingest import Ingest
 from bench.workloads.outbox import Outbox
 from bench.workloads.reads import Reads
+from bench.workloads.replay import Replays
 from bench.workloads.w1 import ContactUpdates
 from bench.workloads.w2 import Grown, Joined, three_services
 from bench.workloads.w3 import Freshness
@@ -19,5 +20,6 @@ WORKLOADS: dict[str, Sequence[Workload]] = {
     "reads": [Reads()],
     "ingest": [Ingest()],
     "outbox": [Outbox()],
+    "replay": [Replays()],
     "w4": [Grown(three_services(scale), "w4", f"{scale}x") for scale in (1, 4, 16)],
 }

@@ -30,7 +30,9 @@ def upgrade() -> None:
         "COMMENT ON TABLE mesh.replays IS "
         "'Private builds of a view as of a moment, until what they come to is written; interrupted ones are gone on with.'"
     )
-    op.execute("COMMENT ON COLUMN mesh.replays.asked IS 'what decides its rows: declarations, position, keys'")
+    op.execute(
+        "COMMENT ON COLUMN mesh.replays.asked IS 'what decides its rows: declarations, position, keys'"
+    )
     op.execute("COMMENT ON COLUMN mesh.replays.state IS 'copying, applying (batch by batch) or computing'")
     op.execute("COMMENT ON COLUMN mesh.replays.done IS 'events read, of total'")
 

@@ -9,7 +9,6 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, cast
 
-import psycopg
 import pytest
 from hypothesis import HealthCheck, Phase, given, note, settings
 from hypothesis import strategies as st
