@@ -10,6 +10,7 @@ from mesh_core.engine.announcing import Request, announce
 from mesh_core.engine.deploy_report import Topics, Wishes
 from mesh_core.engine.estimating import Estimate, estimate
 from mesh_core.log import Driver, KafkaConfig, LogUnavailable, connect
+from mesh_core.log.archive import with_archive
 from mesh_core.model import Catalog
 from mesh_core.read.failures import as_mesh_error
 from mesh_core.settings import Settings
@@ -52,7 +53,7 @@ class Deploying:
             raise LogUnavailable(
                 remedy="Check that Kafka runs and that MESH_KAFKA_BOOTSTRAP_SERVERS is right."
             )
-        return driver
+        return with_archive(driver, self._settings.archive)
 
 
 @contextmanager

@@ -52,7 +52,7 @@ def replay(
             declared_in(connection, Path(declared), view) if declared else live_declaration(connection, view)
         )
     with (
-        replayed(mesh.database_url, mesh.reachable_driver(), plan, wishes) as found,
+        replayed(mesh.database_url, mesh.history_driver(), plan, wishes) as found,
         batches(found) as reader,
     ):
         return reader.read_all()

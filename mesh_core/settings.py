@@ -116,6 +116,10 @@ class Settings(BaseSettings):
         le=64,
         description="Most processes that read history for a build; fewer leave more to what serves.",
     )
+    archive: Path | None = Field(
+        None,
+        description="Folder of `mesh events export`, which builds and replays read before what topics still have.",
+    )
     replay_processes: int = Field(
         1, ge=1, le=64, description="Most processes that read history for a replay; what serves goes first."
     )

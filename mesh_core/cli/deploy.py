@@ -47,7 +47,7 @@ def plan(as_json: Json = False) -> None:
     from mesh_core.model import Catalog
 
     mesh = find_surroundings()
-    found = estimate(mesh.database_url, Catalog.load(mesh.settings.catalog), mesh.reachable_driver())
+    found = estimate(mesh.database_url, Catalog.load(mesh.settings.catalog), mesh.history_driver())
     for warning in found.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if as_json:
@@ -122,7 +122,7 @@ def _deploy(
         report = make_so(
             mesh.database_url,
             catalog,
-            mesh.reachable_driver(),
+            mesh.history_driver(),
             Topics(settings.topic_partitions, settings.topic_replication),
             show,
             Wishes(

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from uuid import UUID
 
 import typer
 
-from mesh_core.cli.output import Json, print_json
+from mesh_core.cli.output import Json, print_json, print_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from mesh_core.log import Position
+
 
 def register(app: typer.Typer) -> None:
     """Adds the group `events`."""
-    group = typer.Typer(no_args_is_help=True, help="Events: publish them, watch them.")
+    group = typer.Typer(no_args_is_help=True, help="Events: publish them, watch them, keep them.")
     group.command("publish")(publish)
     group.command("tail")(tail)
+    group.command("export")(export)
     app.add_typer(group, name="events")
 
 
@@ -90,3 +94,82 @@ def tail(
             sys.stdout.flush()
             if number == count:
                 break
+
+
+def export(
+    topics: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[TOPIC]…", help="Which topics; by default all that feed what is declared."),
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder that gets one for each topic.")
+    ] = None,
+    begin: Annotated[
+        str | None, typer.Option("--from", metavar="TIME|POSITION", help="Only what comes from there on.")
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--until", metavar="TIME|POSITION", help="Only what comes before.")
+    ] = None,
+    type_: Annotated[
+        list[str] | None, typer.Option("--type", help="Only of this type, * for any part; may be repeated.")
+    ] = None,
+    workflow: Annotated[UUID | None, typer.Option(help="Only of this workflow.")] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Only see whether the files there are as they were written."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Keep topics as Parquet, beyond their retention: with MESH_ARCHIVE=DIR builds and replays read both as one log.
+
+    Exported again, it goes on where it ended. What is chosen by --from, --until, --type or --workflow needs a folder of its
+    own and stands for no topic. Exit status 1 if --verify finds a file that has changed.
+
+    Example: mesh events export --to archive
+    """
+    from mesh_core.cli.exporting import Chosen, export_topics, verify_topics
+    from mesh_core.cli.progress import progress_lines
+    from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.errors import UsageError
+
+    if verify is not None:
+        found = verify_topics(verify)
+        if as_json:
+            print_json([{"topic": name, "files": files, "wrong": wrong} for name, files, wrong in found])
+        else:
+            print_table(
+                ["topic", "files", "changed"], [[name, files, len(wrong)] for name, files, wrong in found]
+            )
+            for _, _, wrong in found:
+                for line in wrong:
+                    typer.echo(line, err=True)
+        if any(wrong for _, _, wrong in found):
+            raise typer.Exit(1)
+        return
+    if to is None:
+        raise UsageError("Nothing says where to.", remedy="Name a folder, --to DIR.")
+    chosen = Chosen(begin, end, tuple(type_ or ()), workflow)
+    mesh, show = find_surroundings(), progress_lines()
+    done = export_topics(mesh, topics or [], to, chosen, show)
+    show("")
+    if as_json:
+        print_json([{**vars(each), "position": each.position.to_json()} for each in done])
+        return
+    print_table(
+        ["topic", "events", "files", "bytes", "has all until"],
+        [
+            [
+                each.topic,
+                each.records,
+                each.files,
+                each.bytes,
+                _offsets(each.position) if chosen.whole else None,
+            ]
+            for each in done
+        ],
+    )
+
+
+def _offsets(position: Position) -> str:
+    """Offsets of the partitions of one topic, in their order."""
+    return " ".join(str(offset) for _, offset in sorted(position.offsets.items()))

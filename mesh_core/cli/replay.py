@@ -96,7 +96,7 @@ def replay(
         disk or mesh.settings.replay_disk,
         accept_truncated,
     )
-    driver = mesh.reachable_driver()
+    driver = mesh.history_driver()
     with connect(mesh.database_url, "mesh replay") as connection:
         plan = declared_in(connection, declared, name) if declared else live_declaration(connection, name)
     _go_last()

@@ -7,6 +7,7 @@ from functools import cached_property
 
 from mesh_core import stack
 from mesh_core.log import Driver, KafkaConfig, LogUnavailable, connect
+from mesh_core.log.archive import with_archive
 from mesh_core.settings import Settings, load_settings
 
 
@@ -26,6 +27,10 @@ class Surroundings:
     def driver(self) -> Driver:
         """The way to Kafka; nothing is connected yet."""
         return connect(KafkaConfig.from_settings(self.settings, self.addresses.kafka_bootstrap_servers))
+
+    def history_driver(self) -> Driver:
+        """The way to all history: Kafka, which answers, and before it the archive of the settings, if they name one."""
+        return with_archive(self.reachable_driver(), self.settings.archive)
 
     def reachable_driver(self) -> Driver:
         """The way to Kafka, which answers. Raises LogUnavailable at once where it does not."""

@@ -94,7 +94,8 @@ class EntityBuilds:
         said = ", ".join([*cuts, *(f"{topic} does not exist any more" for topic in found.gone)])
         raise DeployRefused(
             f"The log no longer has its beginning ({said}), so rows of {', '.join(hurt)} would be missing.",
-            remedy="Publish the missing history again into a new topic; or begin with the rows that serve now, mesh "
+            remedy="Name an archive of it in MESH_ARCHIVE, if mesh events export made one in time; or publish the missing "
+            "history again into a new topic; or begin with the rows that serve now, mesh "
             "deploy --seed-from-live; or build from what is left, mesh deploy --accept-truncated.",
         )
 

@@ -88,7 +88,8 @@ def extent(
         said = ", ".join(f"{at} starts at {offset}" for at, offset in sorted(cut.items()))
         raise ReplayRefused(
             f"The log no longer has its beginning ({said}), so rows would be missing.",
-            remedy="Name an archive of it in MESH_ARCHIVE; or replay what is left, --accept-truncated.",
+            remedy="Name an archive of it in MESH_ARCHIVE, if mesh events export made one in time; or replay what is left, "
+            "--accept-truncated.",
         )
     own = {at: offset for at, offset in ends.items() if at.topic == MESH_TOPIC}
     ends = {at: offset for at, offset in ends.items() if at.topic in topics}

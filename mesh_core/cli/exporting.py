@@ -1,0 +1,76 @@
+"""Which topics `mesh events export` keeps, and what of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from mesh_core.cli.surroundings import Surroundings
+from mesh_core.errors import UsageError
+from mesh_core.log.archive import Exported, Manifest, Selection, export_topic, verify
+from mesh_core.log.moment import parse_moment
+from mesh_core.model import Catalog
+from mesh_core.model.builtin import MESH_TOPIC
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What is asked for of topics, as texts; nothing chosen is all of them."""
+
+    begin: str | None = None
+    end: str | None = None
+    types: tuple[str, ...] = ()
+    workflow: UUID | None = None
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out."""
+        return self == Chosen()
+
+    def selection(self) -> Selection:
+        """As an export takes it. Raises UsageError."""
+        if self.whole:
+            return Selection()
+        said: dict[str, Any] = {"from": self.begin, "until": self.end, "types": list(self.types)}
+        said["workflow"] = str(self.workflow) if self.workflow is not None else None
+        begin = parse_moment(self.begin) if self.begin is not None else None
+        end = parse_moment(self.end) if self.end is not None else None
+        return Selection(begin, end, self._takes if self.types or self.workflow else None, said)
+
+    def _takes(self, attributes: Mapping[str, str]) -> bool:
+        kind = attributes.get("type", "")
+        return (not self.types or any(fnmatchcase(kind, pattern) for pattern in self.types)) and (
+            self.workflow is None or attributes.get("workflowid", "").lower() == str(self.workflow)
+        )
+
+
+def export_topics(
+    mesh: Surroundings, names: Sequence[str], to: Path, chosen: Chosen, progress: Callable[[str], None]
+) -> list[Exported]:
+    """Export topics, by default all that are declared. Raises UsageError for one that does not exist."""
+    selection, driver = chosen.selection(), mesh.reachable_driver()
+    wanted = list(dict.fromkeys(names)) or [*Catalog.load(mesh.settings.catalog).topics]
+    if not names and MESH_TOPIC not in wanted:
+        wanted.append(MESH_TOPIC)
+    with driver.admin() as admin:
+        facts = admin.describe(wanted)
+    if missing := [name for name in wanted if name not in facts]:
+        raise UsageError(
+            f"There is no topic {', '.join(missing)}.", remedy="Topics of services are named SERVICE.events."
+        )
+    return [export_topic(driver, facts[name], to, selection, progress) for name in wanted]
+
+
+def verify_topics(folder: Path) -> list[tuple[str, int, list[str]]]:
+    """(topic, files, what is amiss with them) of all topics in a folder. Raises ArchiveDamaged, UsageError."""
+    found = []
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.is_dir() and (manifest := Manifest.read(path)) is not None:
+            found.append((manifest.topic, len(manifest.files), [str(wrong) for wrong in verify(path)]))
+    if not found:
+        raise UsageError(f"There is no archive in {folder}.", remedy="Make one: mesh events export --to DIR.")
+    return found

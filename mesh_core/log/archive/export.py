@@ -1,0 +1,291 @@
+"""Writes a topic to Parquet: all of it, from where the archive ends; or what is chosen of it, which stands for nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from mesh_core.errors import UsageError
+from mesh_core.log.archive.errors import ArchiveRefused
+from mesh_core.log.archive.manifest import File, Manifest, sync_folder
+from mesh_core.log.archive.records import ROWS, arrow, attributes_of, batch_of, schema
+from mesh_core.log.errors import LogUnavailable
+from mesh_core.log.interface import Chunk, Consumer, Driver, TopicFacts
+from mesh_core.log.position import Position, TopicPartition
+from mesh_core.stack.errors import StackBusy
+from mesh_core.stack.locks import exclusive
+
+RECORDS, BYTES = 500_000, 256 * 2**20
+"""Records, or bytes of keys and values, from which on a file is closed and another one begun."""
+STALL_SECONDS = 30.0
+_OURS = re.compile(r"\d{20}-\d{20}\.parquet|\.\d{20}\.part")
+Moment = Position | datetime | None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is chosen of a topic: from one moment to another, of some types (`*` for any part), of a workflow."""
+
+    begin: Moment = None
+    end: Moment = None
+    takes: Callable[[Mapping[str, str]], bool] | None = None
+    said: Mapping[str, Any] | None = None
+    """How the choice was asked for; None where there is none."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is left out, so that what is written can stand for the topic."""
+        return self.said is None
+
+
+WHOLE = Selection()
+
+
+@dataclass
+class Exported:
+    """What an export wrote of a topic, and what its folder has of it then."""
+
+    topic: str
+    records: int = 0
+    files: int = 0
+    bytes: int = 0
+    position: Position = field(default_factory=Position)
+    """Where what the folder has ends."""
+
+
+def export_topic(
+    driver: Driver,
+    facts: TopicFacts,
+    root: Path,
+    selection: Selection = WHOLE,
+    progress: Callable[[str], None] = lambda line: None,
+) -> Exported:
+    """Write what the topic has beyond what its folder in `root` has, to the end of the log as it is now.
+
+    Files are there whole or not at all, and count once the manifest names them; what a killed export left is removed.
+    Raises ArchiveRefused where what would be written does not go on from what is there, ArchiveDamaged, LogUnavailable.
+    """
+    arrow()
+    folder = root / facts.name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with exclusive(folder / ".lock", timeout_seconds=0):
+            return _Export(driver, facts, folder, selection, progress).run()
+    except StackBusy as error:
+        raise ArchiveRefused(
+            f"Another export writes to {folder}.", remedy="Wait for it, or end it."
+        ) from error
+    except OSError as error:
+        raise UsageError(f"{error.filename or folder} cannot be written: {error.strerror}.") from error
+
+
+@dataclass
+class _Export:
+    driver: Driver
+    facts: TopicFacts
+    folder: Path
+    selection: Selection
+    progress: Callable[[str], None]
+
+    def run(self) -> Exported:
+        manifest = Manifest.read(self.folder)
+        if manifest is None:
+            said = None if self.selection.whole else dict(self.selection.said or {})
+            manifest = Manifest(self.facts.name, self.facts.topic_id, self.facts.partitions, said)
+        else:
+            self._check(manifest)
+        self._clear(manifest)
+        done = Exported(self.facts.name)
+        partitions = [TopicPartition(self.facts.name, n) for n in range(self.facts.partitions)]
+        with self.driver.consumer(None) as consumer:
+            begins, ends = self._bounds(consumer, partitions, manifest)
+            total, began = sum(ends[at] - begins[at] for at in partitions), time.monotonic()
+            for at in partitions:
+                for file in self._files(consumer, at, begins[at], ends[at]):
+                    manifest = manifest.with_file(file)
+                    manifest.write(self.folder)
+                    done.records += file.records
+                    done.files += 1
+                    done.bytes += file.bytes
+                    covered = sum(f.next_offset - f.first_offset for f in manifest.files[-done.files :])
+                    rate = covered / max(time.monotonic() - began, 1e-9)
+                    self.progress(f"{self.facts.name}: {covered:,} of {total:,} events, {rate:,.0f}/s")
+        if not (self.folder / "manifest.json").exists():
+            manifest.write(self.folder)
+        ranges = {at: manifest.range_of(at.partition) for at in partitions}
+        done.position = Position({at: found[1] if found else begins[at] for at, found in ranges.items()})
+        return done
+
+    def _check(self, manifest: Manifest) -> None:
+        if not (manifest.whole and self.selection.whole):
+            raise ArchiveRefused(
+                f"{self.folder} has been written to.",
+                remedy="A selection needs a folder of its own, and is never gone on with: name another.",
+            )
+        if not manifest.is_of(self.facts):
+            raise ArchiveRefused(
+                f"{self.folder} is of another topic of that name: of id {manifest.topic_id} and {manifest.partitions} "
+                f"partitions, not {self.facts.topic_id} and {self.facts.partitions}.",
+                remedy="Keep it, and export to another folder.",
+            )
+
+    def _clear(self, manifest: Manifest) -> None:
+        known = {file.name for file in manifest.files}
+        for path in self.folder.glob("partition=*/*"):
+            if f"{path.parent.name}/{path.name}" not in known and _OURS.fullmatch(path.name):
+                path.unlink()
+
+    def _bounds(
+        self, consumer: Consumer, partitions: list[TopicPartition], manifest: Manifest
+    ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+        first, last = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
+        begins, ends = dict(first), dict(last)
+        for at in partitions:
+            if (there := manifest.range_of(at.partition)) is not None:
+                if first[at] > there[1]:
+                    raise ArchiveRefused(
+                        f"The log of {at} starts at {first[at]}, but the archive ends at {there[1]}: what was between is gone.",
+                        remedy="Keep the archive, and export to another folder; export before a topic's retention ends.",
+                    )
+                begins[at] = there[1]
+        if not self.selection.whole:
+            begins = self._moment(consumer, self.selection.begin, partitions, first, last, first)
+            ends = self._moment(consumer, self.selection.end, partitions, first, last, last)
+        return begins, {at: max(begins[at], ends[at]) for at in partitions}
+
+    @staticmethod
+    def _moment(
+        consumer: Consumer,
+        moment: Moment,
+        partitions: list[TopicPartition],
+        first: Mapping[TopicPartition, int],
+        last: Mapping[TopicPartition, int],
+        without: Mapping[TopicPartition, int],
+    ) -> dict[TopicPartition, int]:
+        """Offsets of a moment, within what the log has; `without` where there is none."""
+        if moment is None:
+            return dict(without)
+        if isinstance(moment, Position):
+            found = {at: moment.offsets.get(at, 0) for at in partitions}
+        else:
+            found = consumer.offsets_for_time(partitions, int(moment.timestamp() * 1000))
+        return {at: min(max(found[at], first[at]), last[at]) for at in partitions}
+
+    # ---- files
+
+    def _files(self, consumer: Consumer, at: TopicPartition, begin: int, end: int) -> Iterator[File]:
+        if begin < end:
+            consumer.assign({at: begin})
+        standing = begin
+        while standing < end:
+            with self._file(at, standing) as writer:
+                while standing < end and not writer.is_full:
+                    for chunk in self._poll(consumer, at, standing):
+                        writer.add(chunk, end)
+                        standing = min(chunk.next_offset, end)
+                writer.next_offset = standing
+            yield writer.written
+
+    def _poll(self, consumer: Consumer, at: TopicPartition, standing: int) -> list[Chunk]:
+        deadline = time.monotonic() + STALL_SECONDS
+        while time.monotonic() < deadline:
+            if chunks := [chunk for chunk in consumer.poll(ROWS, 1.0) if chunk.partition == at]:
+                return chunks
+        raise LogUnavailable(
+            f"The log of {at} gave nothing for {STALL_SECONDS:g} s, though records from {standing} on are missing.",
+            remedy="See that Kafka is well, then export again: it goes on where it was.",
+        )
+
+    @contextmanager
+    def _file(self, at: TopicPartition, first: int) -> Iterator[_Writer]:
+        folder = self.folder / f"partition={at.partition}"
+        folder.mkdir(exist_ok=True)
+        part = folder / f".{first:020}.part"
+        writer = _Writer(at.partition, first, part, self.selection.takes)
+        try:
+            yield writer
+            writer.close()
+            target = folder / f"{first:020}-{writer.next_offset:020}.parquet"
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            os.replace(part, target)
+            sync_folder(folder)
+            writer.written = File(
+                f"{folder.name}/{target.name}",
+                at.partition,
+                first,
+                writer.next_offset,
+                writer.records,
+                target.stat().st_size,
+                digest,
+                writer.latest,
+            )
+        finally:
+            writer.close()
+            part.unlink(missing_ok=True)
+
+
+class _Writer:
+    """One file while it is written; `written` and `next_offset` are set at its end."""
+
+    written: File
+
+    def __init__(
+        self, partition: int, first: int, path: Path, takes: Callable[[Mapping[str, str]], bool] | None
+    ) -> None:
+        from pyarrow import parquet
+
+        self.next_offset, self.records = first, 0
+        self.latest: int | None = None
+        self._takes, self._size = takes, 0
+        self._parquet = parquet.ParquetWriter(path, schema(), compression="zstd")
+        self._open = True
+
+    @property
+    def is_full(self) -> bool:
+        """Whether another file should be begun."""
+        return self.records >= RECORDS or self._size >= BYTES
+
+    def add(self, chunk: Chunk, end: int) -> None:
+        """Write the records of a chunk that come before `end` and are wanted."""
+        headers = chunk.headers
+        kept = [
+            n
+            for n, offset in enumerate(chunk.offsets)
+            if offset < end
+            and (
+                self._takes is None
+                or self._takes(attributes_of(headers[n] if headers else (), chunk.values[n]))
+            )
+        ]
+        if not kept:
+            return
+        taken = Chunk(
+            chunk.partition,
+            [chunk.keys[n] for n in kept],
+            [chunk.values[n] for n in kept],
+            [chunk.offsets[n] for n in kept],
+            [chunk.timestamps[n] for n in kept],
+            [headers[n] for n in kept] if headers else [],
+            chunk.next_offset,
+            chunk.start,
+        )
+        self._parquet.write_batch(batch_of(taken), ROWS)
+        self.records += len(kept)
+        self.latest = max([*taken.timestamps, *([] if self.latest is None else [self.latest])])
+        self._size += sum(len(value or b"") for value in (*taken.values, *taken.keys))
+
+    def close(self) -> None:
+        """End the file."""
+        if self._open:
+            self._open = False
+            self._parquet.close()
