@@ -16,7 +16,7 @@ def test_it_keeps_all_that_feeds_what_is_declared_and_goes_on_where_it_ended(
     first = mesh("events", "export", "--to", str(tmp_path))
     assert first.status == 0, first.err
     assert [line.split()[:3] for line in first.out.splitlines() if line.startswith(TOPIC)] == [
-        [TOPIC, "2", "2"]
+        [TOPIC, "2", "1"]
     ]
     mesh.publish(lines(sold(2, 1, 5)))
     (again,) = mesh("events", "export", TOPIC, "--to", str(tmp_path), "--json").json
