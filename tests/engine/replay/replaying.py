@@ -10,8 +10,9 @@ import psycopg
 from psycopg.rows import dict_row
 
 from mesh_core.engine.replay import Declared, Replayed, Wishes, live_declaration, replayed
+from mesh_core.log.position import Position
 from mesh_core.store.tables import physical
-from tests.support.mesh import Mesh
+from tests.support.mesh import Mesh, checkpoints_of
 
 Rows = dict[tuple[Any, ...], dict[str, Any]]
 
@@ -48,3 +49,13 @@ def left_behind(mesh: Mesh) -> list[Any]:
         for row in mesh.query(f"SELECT DISTINCT '{table}', {column} FROM mesh.{table} WHERE {column} < 0")
     ]  # fmt: skip
     return [*tables, *control, *mesh.query("SELECT id, state FROM mesh.replays")]
+
+
+def live(mesh: Mesh, view: str = "client_overview") -> Rows:
+    """The rows that serve."""
+    return {key if isinstance(key, tuple) else (key,): row for key, row in mesh.rows(view).items()}
+
+
+def position_now(mesh: Mesh) -> Position:
+    """The live checkpoints."""
+    return Position(checkpoints_of(mesh))

@@ -146,6 +146,7 @@ def test_what_was_exported_and_then_deleted_reads_as_before(topic: Topic, tmp_pa
     assert verify(tmp_path / topic.name) == []
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
 @pytest.mark.usefixtures("small")
 def test_exported_again_it_goes_on_and_removes_what_a_killed_export_left(
     topic: Topic, tmp_path: Path
@@ -177,6 +178,7 @@ def test_times_are_found_in_what_is_archived(topic: Topic, tmp_path: Path) -> No
         assert {ms: consumer.offsets_for_time([topic.at(0)], EPOCH + ms) for ms in before} == before
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
 def test_what_would_leave_a_gap_or_be_of_another_topic_is_refused(topic: Topic, tmp_path: Path) -> None:
     topic.write(0, 5)
     export(topic, tmp_path)
@@ -198,6 +200,7 @@ def test_what_would_leave_a_gap_or_be_of_another_topic_is_refused(topic: Topic, 
         export(topic, tmp_path)
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
 def test_a_selection_stands_for_nothing_and_is_not_gone_on_with(topic: Topic, tmp_path: Path) -> None:
     topic.write(0, 20)
     chosen = export(
@@ -220,6 +223,7 @@ def test_a_selection_stands_for_nothing_and_is_not_gone_on_with(topic: Topic, tm
             export(topic, tmp_path, said=said)
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
 @pytest.mark.usefixtures("small")
 def test_a_damaged_or_missing_file_is_named(topic: Topic, tmp_path: Path) -> None:
     for begin, count in ((0, 10), (10, 5)):
@@ -240,6 +244,7 @@ def test_a_damaged_or_missing_file_is_named(topic: Topic, tmp_path: Path) -> Non
         topic.read(archived(topic.driver, tmp_path))
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
 def test_analysts_find_the_attributes_of_events_in_columns(topic: Topic, tmp_path: Path) -> None:
     import duckdb
 
@@ -257,6 +262,7 @@ def test_analysts_find_the_attributes_of_events_in_columns(topic: Topic, tmp_pat
     assert (manifest["whole"], manifest["topic"], manifest["partitions"]) == (True, topic.name, 2)
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
 def test_no_two_exports_write_to_one_folder(topic: Topic, tmp_path: Path) -> None:
     from mesh_core.stack.locks import exclusive
 
