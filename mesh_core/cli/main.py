@@ -25,6 +25,7 @@ COMMANDS = (
     "contracts",
     "workflow",
     "client",
+    "history",
     "dead_letters",
     "scaffold",
     "bench",
