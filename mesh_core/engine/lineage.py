@@ -164,9 +164,10 @@ def _declared(connection: psycopg.Connection[Any], name: str) -> _Declared:
     view = views[name]
     entities = [row for row in rows if row.id in view.reads.values()]
     serving = [row for row in rows if row.kind == "entity" and row.state == "live"]
-    contracts = [fold.contract for row in serving for fold in getattr(row.model, "folds", ())]
-    topics = {topic for row in entities for topic in row.topics} | {MESH_TOPIC}
-    return _Declared(view, entities, contracts, sorted(topics))
+    contracts = [fold.contract for row in (*serving, *entities) for fold in getattr(row.model, "folds", ())]
+    # Entries are registered by events of any topic that is read, but of none that nobody reads any more.
+    topics = {topic for row in entities for topic in row.topics} & {each.topic for each in contracts}
+    return _Declared(view, entities, contracts, sorted(topics | {MESH_TOPIC}))
 
 
 def _key(row: VersionRow, key: str) -> tuple[str, ...]:

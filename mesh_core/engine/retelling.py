@@ -87,7 +87,7 @@ class Waiting:
     """What is held, as mesh.held_events would have it."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[Place, int], HeldRow] = {}
+        self._rows: dict[Place, dict[int, HeldRow]] = {}
         self._lines: dict[Line, dict[int, HeldRow]] = {}
 
     @property
@@ -101,15 +101,15 @@ class Waiting:
 
     def at(self, place: Place) -> list[HeldRow]:
         """What holds one record, by version."""
-        return [row for (where, _), row in sorted(self._rows.items()) if where == place]
+        return [row for _, row in sorted(self._rows.get(place, {}).items())]
 
     def take(self, held: Held) -> None:
         """What a transaction dropped, and what it added."""
         for line in held.dropped:
             for row in self._lines.pop(line, {}).values():
-                del self._rows[row.place, row.version_id]
+                del self._rows[row.place][row.version_id]
         for row in held.new.values():
-            self._rows[row.place, row.version_id] = row
+            self._rows.setdefault(row.place, {})[row.version_id] = row
             self._lines.setdefault(row.line, {})[row.offset] = row
 
 
@@ -143,6 +143,7 @@ class Retelling:
         self._refused = dict(refused)
         (view,) = plan.views
         for version in plan.entities.values():
+            version.nodes = ()  # which roots are touched is nothing that has to be found out
             tables.create_entity_table(connection, version.model, version.relation)
         relations = {name: version.relation for name, version in view.sources.items()}
         for name, definition in sorted(set(needed_indexes(view.model, view.tables.entities))):
@@ -156,7 +157,8 @@ class Retelling:
 
     def tell(self, records: Iterable[Chunk]) -> Iterator[Step]:
         """The steps of the row, of records in their order. Raises RefusedByPostgres, and what reading the records does."""
-        with self._connection.cursor() as cursor:
+        # In a pipeline a step waits for Postgres once or twice; the answer of its last statement tells of all that failed.
+        with self._connection.pipeline(), self._connection.cursor() as cursor:
             for chunk in records:
                 try:
                     step = self._step(cursor, self._applier.router.intake.batch(chunk))
@@ -181,7 +183,7 @@ class Retelling:
         self._remember(folding)
         if not self._write(cursor, folding):
             return None
-        before, after = self._row, self._now(cursor)
+        before, after = self._row, self._now()
         if same(before, after):
             return None
         self._row = after
@@ -190,9 +192,9 @@ class Retelling:
     def _known(self, partition: TopicPartition, place: Place) -> Known:
         decisions = {place: self._decisions[place]} if place in self._decisions else {}
         refused = {place: self._refused[place]} if place in self._refused else {}
-        # Where nothing is held, a run of plain events is folded faster.
-        held = Held(self._waiting.lines)
-        return Known(held, self._topic_ids, decisions, self._sequences, self._recent, refused)
+        return Known(
+            Held(self._waiting.lines), self._topic_ids, decisions, self._sequences, self._recent, refused
+        )
 
     def _counts(self, decision: Decision) -> bool:
         """Whether a decision is on a record of a topic that is still the same."""
@@ -215,8 +217,8 @@ class Retelling:
             self._plan.scratch.empty(cursor)
         return bool(written)
 
-    def _now(self, cursor: psycopg.Cursor[Any]) -> State | None:
-        found = cursor.execute(self._select).fetchone()
+    def _now(self) -> State | None:
+        found = self._connection.execute(self._select).fetchone()
         return None if found is None else json.loads(found[0], parse_float=Decimal)
 
     def _cause(self, batch: Batch, released: Sequence[Place]) -> Cause:
