@@ -14,7 +14,7 @@ import msgspec
 
 from mesh_core.engine.lineage_process import Order
 from mesh_core.errors import MeshError
-from mesh_core.log import KafkaConfig, Position
+from mesh_core.log import KafkaConfig, LogUnavailable, Position, connect
 from mesh_core.read import Told
 from mesh_core.read import errors as read
 from mesh_core.settings import Settings
@@ -42,7 +42,7 @@ class Histories:
     async def told(self, view: str, key: str, is_gone: Callable[[], Awaitable[bool]]) -> Told:
         """The history of a row, whole; `is_gone` says whether nobody waits for it any more.
 
-        Raises HistoriesBusy, HistoryTooLong, LogIncomplete, ReadTimeout, ReadUnavailable.
+        Raises HistoriesBusy, HistoryTooLong, LogIncomplete, LogUnavailable, ReadTimeout, ReadUnavailable.
         """
         if self._running >= AT_ONCE:
             raise read.HistoriesBusy(
@@ -62,6 +62,10 @@ class Histories:
         )
 
     async def _document(self, view: str, key: str, is_gone: Callable[[], Awaitable[bool]]) -> dict[str, Any]:
+        if not await asyncio.to_thread(connect(self._kafka).reachable):
+            raise LogUnavailable(
+                remedy="Check that Kafka runs and that MESH_KAFKA_BOOTSTRAP_SERVERS is right."
+            )
         order = Order(self._database_url, self._kafka, view, key, self._settings.history_events)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "mesh_core.engine.lineage_process"),

@@ -17,7 +17,6 @@ from mesh_core.engine.lineage import lineage
 from mesh_core.errors import MeshError
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.driver import connect
-from mesh_core.log.errors import LogUnavailable
 from mesh_core.read.failures import as_mesh_error
 
 
@@ -41,12 +40,9 @@ def main() -> None:
     order = msgspec.json.decode(sys.stdin.buffer.readline(), type=Order)
     threading.Thread(target=_end_with_input, daemon=True).start()
     try:
-        driver = connect(order.kafka)
-        if not driver.reachable(3.0):
-            raise LogUnavailable(
-                remedy="Check that Kafka runs and that MESH_KAFKA_BOOTSTRAP_SERVERS is right."
-            )
-        told: object = lineage(order.database_url, driver, order.view, order.key, most=order.most).to_json()
+        told: object = lineage(
+            order.database_url, connect(order.kafka), order.view, order.key, most=order.most
+        ).to_json()
     except Exception as error:
         known = error if isinstance(error, MeshError) else as_mesh_error(error)
         if known is None:

@@ -10,6 +10,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
+import jsonschema_rs
 import pytest
 
 from api import histories
@@ -112,6 +113,9 @@ def test_an_admin_sees_each_event_with_what_it_changed(mesh: Mesh, api: httpx.Cl
     place = (first["service"], first["topic"], first["partition"], first["offset"])
     assert place == ("sales", "sales.events", 0, 0)
     assert (first["subject"], first["workflow_id"], first["released"]) == ("1", str(FLOW), [])
+    described = api.get("/openapi.json", headers=token(mesh.settings, "admin")).json()["paths"]
+    done = described["/v1/views/orders/{key}/history"]["get"]["responses"]["200"]
+    jsonschema_rs.validate(done["content"]["application/json"]["schema"], answer.json())
     assert answer.headers["mesh-position"] == '{"logistics.events":{"0":1},"sales.events":{"0":5}}'
 
 
