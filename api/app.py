@@ -16,6 +16,7 @@ from api.contracts.page import serve_asyncapi
 from api.deploying import Deploying
 from api.documents import serve_openapi
 from api.events.routes import EventsFirst
+from api.histories import Histories
 from api.ingesting import Ingesting
 from api.middleware import RequestTelemetry, UrlLimit
 from api.publishing import Publishing
@@ -52,6 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         publishing=Publishing(kafka),
         authenticator=Authenticator(settings),
         deploying=Deploying(settings, addresses.database_url, kafka),
+        histories=Histories(settings, addresses.database_url, kafka),
         paging=Paging(
             settings.page_limit_default,
             settings.page_limit_max,

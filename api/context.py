@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from fastapi import Depends, Request
 
 from api.authentication import Authenticator
 from api.deploying import Deploying
+from api.histories import Histories
 from api.ingesting import Ingesting
 from api.negotiation import demand
 from api.publishing import Publishing
@@ -24,7 +26,7 @@ from mesh_core.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Mesh:
-    """The settings, the one way to read, to publish, to deploy and to know who asks, and how lists are paged."""
+    """The settings, the one way to read, publish, deploy, tell histories and know who asks, and how lists are paged."""
 
     settings: Settings
     database: Database
@@ -32,6 +34,7 @@ class Mesh:
     ingesting: Ingesting
     paging: Paging
     deploying: Deploying
+    histories: Histories
     registry: Registry
     authenticator: Authenticator
 
@@ -87,12 +90,18 @@ async def only_known(request: Request) -> None:
     """A dependency of routes whose parameters are those that they declare. Raises UnknownParameter at any other."""
     route = request.scope["route"]
     known = [parameter.alias for parameter in route.dependant.query_params]
+    only(request, known)
+
+
+def only(request: Request, known: Sequence[str]) -> Mapping[str, str]:
+    """The parameters of a request, if all are among `known`. Raises UnknownParameter at any other."""
     for name in request.query_params:
         if name not in known:
             raise UnknownParameter(
                 f"There is no parameter {shown(name)}.",
                 remedy=f"{nearest(name, known)}Parameters: {listing(known)}.",
             )
+    return request.query_params
 
 
 Admin = Annotated[Subject, Depends(_admin)]

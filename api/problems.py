@@ -66,6 +66,8 @@ class IncompatibleContracts(SeveralRefused):
 _STATUS: Mapping[type[MeshError], int] = {
     read.NotFound: 404,
     read.RequestError: 400,
+    read.HistoryTooLong: 422,
+    read.LogIncomplete: 503,
     read.CursorExpired: 410,
     read.NotReached: 504,
     read.TooStale: 503,

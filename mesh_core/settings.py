@@ -188,6 +188,12 @@ class Settings(BaseSettings):
     read_wait_max_seconds: float = Field(
         30.0, ge=0, le=600, description="Longest that a read waits for a position (`Prefer: wait=SECONDS`)."
     )
+    history_events: int = Field(
+        1_000_000, ge=1, description="Most records of the log that the API reads for the history of a row."
+    )
+    history_seconds: float = Field(
+        30.0, gt=0, le=3600, description="Longest that the API takes to tell the history of a row."
+    )
     cursor_key: SecretStr | None = Field(
         None,
         description="Signs the cursors of pages; unset: made of the database's URL. All API processes need the same.",

@@ -164,6 +164,37 @@ _RELATIONS = {
     "properties": {name: {"type": "array", "items": _OBJECT} for name in ("services", "entities", "edges")},
 }
 
+_NULLABLE = {"type": ["string", "null"]}
+_NUMBER = {"type": ["integer", "null"]}
+_STEP = {
+    "type": "object",
+    "description": "What is told of the event is null where whoever asks may not see it in the timeline.",
+    "required": ["change", "columns"],
+    "properties": {
+        "service": _NULLABLE,
+        "type": _NULLABLE,
+        "id": _NULLABLE,
+        "subject": _NULLABLE | {"description": "The key of the entity that it is of."},
+        "time": _NULLABLE | {"format": "date-time"},
+        "recorded_at": _NULLABLE | {"format": "date-time", "description": "When it came into the log."},
+        "workflow_id": _NULLABLE | {"format": "uuid"},
+        "topic": _NULLABLE,
+        "partition": _NUMBER,
+        "offset": _NUMBER,
+        "released": {
+            "type": "array",
+            "items": _OBJECT,
+            "description": "Of a decision on a dead letter: the records that it had applied.",
+        },
+        "change": {"enum": ["created", "changed", "deleted"]},
+        "columns": {
+            "type": "object",
+            "description": "The columns that it changed, each with its value `before` and `after`.",
+            "additionalProperties": {"type": "object", "required": ["before", "after"]},
+        },
+    },
+}
+
 VIEWS = answered("The views.", {"type": "array", "items": _VIEW})
 RELATIONS = answered("Services, entities and edges.", _RELATIONS)
 
@@ -172,7 +203,9 @@ def row_paths() -> dict[str, Any]:
     """The paths of rows of any view."""
     view = {"name": "view", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
     about = "Any column of the view is a parameter."
-    return _paths("/v1/views/{view}", "views", ("list_rows", "get_row"), about, {}, [view], [], _OBJECT)
+    return _paths(
+        "/v1/views/{view}", "views", ("list_rows", "get_row", "get_history"), about, {}, [view], [], _OBJECT
+    )
 
 
 def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,21 +226,21 @@ def view_paths(view: Mapping[str, Any]) -> dict[str, Any]:
         "description": f"{', '.join(view['key'])}: each percent-encoded and joined by commas if several.",
         "examples": [key_text([EXAMPLES[types[name]] for name in view["key"]])],
     }
-    names = (f"list_{name}", f"get_{name}")
+    names = (f"list_{name}", f"get_{name}", f"get_history_of_{name}")
     return _paths(f"/v1/views/{name}", name, names, about, key, [], [*junctions, *filters], row_schema(view))
 
 
 def _paths(
     path: str,
     tag: str,
-    names: tuple[str, str],
+    names: tuple[str, str, str],
     about: str,
     key: Mapping[str, Any],
     within: list[dict[str, Any]],
     filters: list[dict[str, Any]],
     row: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """The path of rows and that of one row; `key` describes its key, `within` are parameters of both."""
+    """The paths of rows, of one row and of its history; `key` describes its key, `within` are parameters of all."""
     of_key = {
         "name": "key",
         "in": "path",
@@ -237,5 +270,12 @@ def _paths(
             f"One row of {tag}",
             one,
             answered("The row.", row) | documented(400, 404, 406, 409, 504),
+        ),
+        f"{path}/{{key}}/history": get(
+            names[2],
+            f"The history of one row of {tag}, the newest event first",
+            [*within, of_key, *PAGING],
+            paged("The events that changed it, and what each changed.", _STEP)
+            | documented(400, 404, 406, 422),
         ),
     }

@@ -11,7 +11,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import CSV, JSON, NDJSON, facts_answer, page_answer, row_answer, stream_answer
-from api.context import Mesh, Reading, demanded, only_known, reading
+from api.context import Mesh, Reading, demanded, only, only_known, reading
 from api.negotiation import media_type
 from api.problems import documented, problem_of
 from api.views import documents
@@ -20,6 +20,7 @@ from mesh_core.errors import MeshError
 from mesh_core.read.grammar import only_select
 
 PREFIX = "/v1/views/"
+HISTORY = "/history"
 router = APIRouter(prefix="/v1", tags=["views"], dependencies=[Depends(only_known)])
 
 
@@ -46,6 +47,7 @@ class RowsFirst:
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
         self._row, self._rows = _routes()
+        self._history = _Route(f"{PREFIX}{{view}}/{{key:path}}{HISTORY}", get_history, methods=["GET"])
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handles one request; what is not for rows passes through."""
@@ -55,14 +57,22 @@ class RowsFirst:
         if not view:
             await self._app(scope, receive, send)
             return
-        scope["route"] = self._row if slash else self._rows
-        scope["path_params"] = {"view": view, "key": key}
+        route = self._row if slash else self._rows
+        if slash and _is_history(scope):
+            route, key = self._history, key.removesuffix(HISTORY)
+        scope["route"], scope["path_params"] = route, {"view": view, "key": key}
         request = Request(scope, receive)
         try:
-            response = await (get_row if slash else list_rows)(request)
+            response = await route.endpoint(request)
         except MeshError as error:
             response = problem_of(request, error)
         await response(scope, receive, send)
+
+
+def _is_history(scope: Scope) -> bool:
+    """Whether the path has a segment more than that of a row; a slash that is encoded is one of the row's key."""
+    path: bytes = scope.get("raw_path") or scope["path"].encode()
+    return path.endswith(HISTORY.encode()) and path[len(PREFIX) :].count(b"/") > 1
 
 
 def serve_rows(app: FastAPI) -> None:
@@ -113,3 +123,19 @@ async def get_row(request: Request) -> Response:
     select = only_select(request.query_params.multi_items())
     reader = await reading(request)
     return row_answer(request, await read.one_row(reader, view, key, select, demanded(request)))
+
+
+async def get_history(request: Request) -> Response:
+    """The events that changed the row with this key, the newest first, and what each changed in it.
+
+    They are those that whoever asks would have noticed, and of each is told what its timeline would tell.
+    """
+    mesh: Mesh = request.app.state.mesh
+    view, key = request.path_params["view"], request.path_params["key"]
+    media_type(request.headers, (JSON,))
+    given = only(request, ("limit", "cursor"))
+    reader = await reading(request)
+    await read.one_row(reader, view, key)  # whoever may not see the row learns nothing of what it was
+    told = await mesh.histories.told(view, key, request.is_disconnected)
+    page = await read.history_seen(reader, view, told, mesh.paging, given.get("limit"), given.get("cursor"))
+    return page_answer(request, page)

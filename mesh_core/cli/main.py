@@ -26,6 +26,7 @@ COMMANDS = (
     "contracts",
     "workflow",
     "client",
+    "history",
     "dead_letters",
     "scaffold",
     "bench",

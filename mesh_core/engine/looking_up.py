@@ -18,8 +18,13 @@ Group = tuple[Router, TopicPartition, Sequence[bytes | None], Sequence[Any]]
 """Record keys and events of one partition, as a router reads them, for which things are looked up."""
 
 
-def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Group]) -> None:
-    """Presence of rows, last sequences and recent ids, for the records that need them."""
+def look_up(
+    cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Group], *, remembered: bool = False
+) -> None:
+    """Presence of rows, last sequences and recent ids, for the records that need them.
+
+    Where sequences and ids are `remembered`, what the folding knows of them is all there is.
+    """
     rows: dict[int, set[Key]] = {}
     sequenced: dict[int, set[str]] = {}
     windowed: dict[int, set[str]] = {}
@@ -57,6 +62,8 @@ def look_up(cursor: psycopg.Cursor[Any], folding: Folding, groups: Sequence[Grou
             some = [key for key in keys if len(key) == length]
             found = lookups.present_keys(cursor, version, some, version.model.key[:length])
             folding.rows[id_].present.update(found)
+    if remembered:
+        return
     for id_, record_keys in sequenced.items():
         folding.known.sequences.update(lookups.last_sequences(cursor, [id_], record_keys))
     for id_, event_ids in windowed.items():

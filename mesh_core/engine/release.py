@@ -8,7 +8,7 @@ record's place: it is no repetition of anything, and registers no workflow.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -49,12 +49,20 @@ class Release:
         target, _ = self.decision.letter
         if target not in locked or locked[target].topic_id != self.decision.topic_id:
             return
-        for row in held.rows_at(connection, self.decision.letter):
+        self.find(lambda place: held.rows_at(connection, place), lambda line: held.chain(connection, line))
+
+    def find(
+        self, rows_at: Callable[[Place], Sequence[HeldRow]], chain: Callable[[Line], list[HeldRow]]
+    ) -> None:
+        """Take the lines from these: what holds a record, by version, and all that is held in a line, in order."""
+        if self.decision is None:
+            return
+        for row in rows_at(self.decision.letter):
             if row.status == "dead" and row.version_id in self.folding.rows:
-                self.lines[row.line] = held.chain(connection, row.line)
+                self.lines[row.line] = chain(row.line)
         for line in self.lines.values():
             for row in line:
-                rows = held.rows_at(connection, row.place)
+                rows = rows_at(row.place)
                 self.others[row.place] = [other for other in rows if other.version_id in self.folding.counted]
 
     def groups(self) -> list[Group]:

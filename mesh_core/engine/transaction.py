@@ -201,13 +201,21 @@ class Applier:
 
     @staticmethod
     def take(
-        cursor: psycopg.Cursor[Any], folding: Folding, batches: Sequence[Batch], also: Sequence[Group] = ()
+        cursor: psycopg.Cursor[Any],
+        folding: Folding,
+        batches: Sequence[Batch],
+        also: Sequence[Group] = (),
+        *,
+        remembered: bool = False,
     ) -> None:
-        """Look up what these batches, and the events in `also`, need to know; then fold the batches."""
+        """Look up what these batches, and the events in `also`, need to know; then fold the batches.
+
+        `remembered` is as `look_up` takes it.
+        """
         rest = [batch for batch in batches if batch.folded < len(batch) or not len(batch)]
         readings = [folding.read(batch) for batch in sorted(rest, key=lambda batch: batch.partition)]
         groups = (_group(judge.router, batch, folding.known) for read in readings for judge, batch in read)
-        look_up(cursor, folding, [*groups, *also])
+        look_up(cursor, folding, [*groups, *also], remembered=remembered)
         for read in readings:
             folding.fold(read)
 

@@ -11,6 +11,7 @@ from mesh_core.read.database import Database
 from mesh_core.read.deploys import deploys, one_deploy
 from mesh_core.read.errors import ReadError
 from mesh_core.read.grammar import Paging
+from mesh_core.read.histories import Told, history_seen
 from mesh_core.read.registered import registered_view, registered_views, undeployed
 from mesh_core.read.roles import check_grants, grants, roles
 from mesh_core.read.rows import Answer, Page, Stream, list_rows, one_row, stream_rows
@@ -32,11 +33,13 @@ __all__ = [
     "Paging",
     "ReadError",
     "Stream",
+    "Told",
     "Version",
     "answer_several",
     "check_grants",
     "deploys",
     "grants",
+    "history_seen",
     "list_rows",
     "mesh_status",
     "one_deploy",

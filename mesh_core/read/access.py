@@ -249,11 +249,13 @@ class _Seeing:
         if rule is True and all(shown is True for shown in columns.values()):
             return replace(version, seen=Seen(types))
         writer = Writer()
-        parts = [_masked(writer, name, shown) for name, shown in columns.items()]
+        select = ", ".join(_masked(writer, name, shown) for name, shown in columns.items())
+        where = _written(writer, rule)
         # Where rows are others', row-level security sees to it once more.
         relation = version.relation if rule is True else ruled_name(version.relation)
-        sql = f'(SELECT {", ".join(parts)} FROM {READ}."{relation}" WHERE {_written(writer, rule)})'
-        return replace(version, seen=Seen(types, sql, tuple(writer.values), ruled=rule is not True))
+        sql = f'(SELECT {select} FROM {READ}."{relation}" WHERE {where})'
+        values = tuple(writer.values)
+        return replace(version, seen=Seen(types, sql, values, rule is not True, select, where))
 
 
 def _masked(writer: Writer, name: str, shown: Rule) -> str:

@@ -76,6 +76,14 @@ class CursorExpired(ReadError):
     """The cursor is of another order of rows, or of columns that have changed since."""
 
 
+class HistoryTooLong(RequestError):
+    """The history needs more of the log to be read than may be."""
+
+
+class LogIncomplete(ReadError):
+    """The log does not have all the records that made the row."""
+
+
 class Unmet(ReadError):
     """What was read has not come as far as was asked for; `position` is how far it has, and its age in seconds."""
 
@@ -116,6 +124,10 @@ class ReadUnavailable(DependencyUnavailable, ReadError):
 
 class ReadTimeout(ReadUnavailable):
     """The read took too long."""
+
+
+class HistoriesBusy(ReadUnavailable):
+    """As many histories are being told as may be at once."""
 
 
 def nearest(name: str, names: Iterable[str]) -> str:

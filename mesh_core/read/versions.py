@@ -29,13 +29,19 @@ LOAD = """
 class Seen:
     """What one subject may see of a version: its `columns`, and rows of `sql` (empty: the whole table).
 
-    `ruled` says that these may not be all rows.
+    `ruled` says that these may not be all rows. `select` and `where` are what `sql` is made of.
     """
 
     columns: Mapping[str, ColumnType]
     sql: str = ""
     values: tuple[object, ...] = ()
     ruled: bool = False
+    select: str = ""
+    where: str = ""
+
+    def of(self, relation: str) -> str:
+        """What may be seen of rows of another relation of the same columns, which binds nothing; binds `values`."""
+        return f"(SELECT {self.select or '*'} FROM {relation} WHERE {self.where or 'true'})"
 
 
 @dataclass(frozen=True, eq=False)  # by identity: one object a version and generation, cheap to look up by

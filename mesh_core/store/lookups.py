@@ -243,3 +243,39 @@ def decisions_on_held(connection: psycopg.Connection[Any], versions: Collection[
         (list(versions),),
     ).fetchall()
     return [Decision(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A row of an entity in a workflow, by the text of its key; `origin` is the topic that said so."""
+
+    workflow_id: UUID
+    key: str
+    origin: str
+
+
+def entries(
+    connection: psycopg.Connection[Any],
+    relation: str,
+    entity: str,
+    keys: Sequence[str],
+    workflows: Sequence[UUID],
+) -> list[Entry]:
+    """The entries of an entity, in this version of the table of entries, that have one of the keys or one of the workflows."""
+    service, _, name = entity.partition(".")
+    rows = connection.execute(
+        f"SELECT workflow_id, key, origin FROM {physical(relation)} WHERE service = %s AND entity = %s "
+        "AND (key = ANY(%s) OR workflow_id = ANY(%s))",
+        (service, name, list(keys), list(workflows)),
+    ).fetchall()
+    return [Entry(*row) for row in rows]
+
+
+def decisions_on(connection: psycopg.Connection[Any], topics: Sequence[str]) -> list[Decision]:
+    """All decisions on records of these topics, in the order in which they were made."""
+    rows = connection.execute(
+        'SELECT topic, topic_id, "partition", "offset", action, value, decided_at, decided_offset FROM mesh.decisions '
+        "WHERE topic = ANY(%s) ORDER BY decided_offset",
+        (list(topics),),
+    ).fetchall()
+    return [Decision(*row) for row in rows]

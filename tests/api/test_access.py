@@ -98,14 +98,18 @@ ROUTES: dict[tuple[str, str], Expected] = {
     ("GET", "/v1/relations"): only("clerk"),
     ("GET", "/v1/views/{view}"): seeing,
     ("GET", "/v1/views/{view}/{key}"): of_row,
+    ("GET", "/v1/views/{view}/{key}/history"): of_row,
     ("GET", "/v1/views/orders"): seeing,
     ("GET", "/v1/views/orders/{key}"): of_row,
+    ("GET", "/v1/views/orders/{key}/history"): of_row,
     ("GET", "/v1/views/lines"): only(otherwise=404),
     ("GET", "/v1/views/lines/{key}"): lambda role, tenant: (
         400 if role == "admin" else 404
     ),  # a key of two parts
+    ("GET", "/v1/views/lines/{key}/history"): lambda role, tenant: 400 if role == "admin" else 404,
     ("GET", "/v1/views/shipment_orders"): only(otherwise=404),
     ("GET", "/v1/views/shipment_orders/{key}"): lambda role, tenant: 400 if role == "admin" else 404,
+    ("GET", "/v1/views/shipment_orders/{key}/history"): lambda role, tenant: 400 if role == "admin" else 404,
     ("POST", "/v1/query"): seeing,
     ("GET", "/v1/workflows"): only("clerk", "customer"),
     ("POST", "/v1/workflows"): lambda role, tenant: 201 if role in ("clerk", "admin") else 403,
