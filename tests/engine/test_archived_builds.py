@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from mesh_core.engine.errors import DeployRefused
+from mesh_core.engine.lineage import lineage
 from mesh_core.engine.replay import ReplayRefused
 from mesh_core.engine.swapping import rollback
 from mesh_core.log import TopicPartition
@@ -65,6 +66,8 @@ def test_a_build_and_a_replay_from_archive_and_topic_give_the_same_rows(desk: Me
     assert desk.rows("client_overview") == rows
     assert desk.outcomes() == outcomes
     assert {key: row for (key,), row in rows_at(desk, "client_overview").items()} == rows
+    told = lineage(desk.database_url, desk.driver, "client_overview", "C1")
+    assert told.steps[-1].after == rows["C1"]
     before = rows_at(desk, "client_overview", as_of=Position(there))
     assert {key: row for (key,), row in before.items()} == at_export
     rollback(desk.database_url)
