@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -165,7 +165,18 @@ def facts_answer(request: Request, facts: Facts) -> Response:
 
 def document_answer(document: Any, position: str, *, status: int = 200, **headers: str) -> Response:
     """Plain data as JSON: decimals as exact numbers, times as RFC 3339."""
-    return Response(_encoder.encode(document), status, {POSITION: position, **headers}, JSON)
+    return _Document(_encoder.encode(document), status, {POSITION: position, **headers})
+
+
+class _Document(Response):
+    """A JSON text with headers that nobody need look through for what they lack."""
+
+    def __init__(self, body: bytes, status: int, headers: Mapping[str, str]) -> None:
+        self.body, self.status_code, self.background = body, status, None
+        self.raw_headers = [
+            (name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()
+        ]
+        self.raw_headers += ((b"content-length", b"%d" % len(body)), (b"content-type", JSON.encode()))
 
 
 async def _lines(stream: Stream) -> AsyncIterator[bytes]:

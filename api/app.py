@@ -78,7 +78,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
-        telemetry={"tracing": False, "metrics": False},
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.mesh = mesh
     for feature in (views, queries, workflows, events, contracts, declarations, deploys, roles, admin):
@@ -89,8 +89,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     serve_swagger(app)
     serve_asyncapi(app)
     app.add_middleware(RowsFirst)
-    app.add_middleware(EventsFirst)
     app.add_middleware(UrlLimit, longest=settings.url_bytes_max)
+    app.add_middleware(EventsFirst)
     app.add_middleware(RequestTelemetry)
     if settings.cors_origins:
         app.add_middleware(

@@ -60,15 +60,15 @@ class Authenticator:
 
     async def subject(self, request: Request) -> Subject:
         """Who asks. Raises Unauthenticated, TooManyRequests, IssuerUnavailable."""
-        given = request.headers.getlist("authorization")
-        address = request.client.host if request.client else ""
+        headers = request.scope["headers"]  # as they came: Starlette looks through all for each
+        given = [value.decode("latin-1") for name, value in headers if name == b"authorization"]
         if not given and self._anonymous is not None:
-            self._count(f"anonymous {address}")
+            self._count(f"anonymous {_address(request)}")
             return self._anonymous
         try:
             found = await self._verified(given)
         except Unauthenticated:
-            self._count(f"refused {address}")
+            self._count(f"refused {_address(request)}")
             raise
         self._count(f"subject {found.name}")
         return found
@@ -147,6 +147,10 @@ class Authenticator:
             remedy=f"Ask again in {seconds} s, and more in each request.",
             retry_after=seconds,
         )
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 def _check_key(key: str | None, algorithms: Sequence[str]) -> None:

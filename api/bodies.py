@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 from fastapi import Request
+from starlette.requests import ClientDisconnect
 
 from api.problems import BodyTooLarge, InvalidBody, UnsupportedMediaType
 from mesh_core.contracts.limits import contains_nul, json_problem, too_deep
@@ -16,15 +17,18 @@ T = TypeVar("T")
 
 async def raw_body(request: Request, longest: int) -> bytes:
     """The bytes of the body. Raises BodyTooLarge, once more than `longest` have come."""
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
+    body, more = b"", True
+    while more:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body, more = body + message.get("body", b""), message.get("more_body", False)
         if len(body) > longest:
             raise BodyTooLarge(
                 f"The body has more than {longest:,} bytes.",
                 remedy="Send a reference to large content instead of the content.",
             )
-    return bytes(body)
+    return body
 
 
 async def read_body(request: Request, kind: type[T], empty: T) -> T:

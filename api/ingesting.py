@@ -16,8 +16,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any
-from uuid import UUID
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
@@ -43,14 +42,22 @@ from mesh_core.read.errors import NotMigrated
 from mesh_core.read.subject import Subject
 from mesh_core.settings import Settings
 from mesh_core.store import ingested
+from mesh_core.store.ingested import Digest
 from mesh_core.telemetry import get_logger, metrics
 
 TIMEOUT = 10.0
 """Seconds that a request waits for Kafka's acknowledgement."""
 AT_ONCE = 2
 """Rounds that are under way."""
+PATIENCE = 0.05
+"""Seconds that events wait for the round under way before another begins beside it.
+
+The fewer rounds, the larger, and the less of each an event pays: two at once had ten events each where one has sixteen,
+and were a tenth slower.
+"""
 MOST = 1_000
 """Events in a round, but for a request that has more."""
+_LINGER_MS = 1
 _ELSEWHERE = 3.0
 _FORGET = 30.0
 log = get_logger(__name__)
@@ -68,8 +75,7 @@ class IngestUnavailable(DependencyUnavailable):
     """Postgres cannot be reached, so nothing is published."""
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """Where the log has an event; `duplicate` where it had it before this request."""
 
     place: Delivered
@@ -81,7 +87,7 @@ class _Job:
     """The events of a request."""
 
     subject: Subject
-    events: Mapping[UUID, Accepted]
+    events: Mapping[Digest, Accepted]
     generation: int
     """Of the grants by which it may publish them."""
     future: asyncio.Future[list[Published]] = field(repr=False)
@@ -103,7 +109,10 @@ class Ingesting:
         kafka: KafkaConfig,
     ) -> None:
         self._settings, self._database, self._registry = settings, database, registry
-        self._kafka = replace(kafka, delivery_timeout=TIMEOUT, client_id="flexmesh-ingest")
+        # A round has gathered already, so to wait for more gains nothing.
+        self._kafka = replace(
+            kafka, delivery_timeout=TIMEOUT, client_id="flexmesh-ingest", linger_ms=_LINGER_MS
+        )
         self._producer: Producer | None = None
         self._starting = asyncio.Lock()
         self._jobs: deque[_Job] = deque()
@@ -153,8 +162,8 @@ class Ingesting:
         job = _Job(subject, dict(zip(digests, events, strict=True)), generation, future)
         self._jobs.append(job)
         self._waiting += len(job.events)
-        if len(self._draining) < AT_ONCE:
-            self._draining.add(asyncio.create_task(self._drain(), context=Context()))
+        if not self._draining or len(self._jobs) == 1:
+            self._begin()
         published = dict(zip(job.events, await job.future, strict=True))
         return [published[digest] for digest in digests]
 
@@ -167,19 +176,31 @@ class Ingesting:
         if producer is not None:
             await asyncio.to_thread(producer.close)
 
+    def _begin(self, waiting: _Job | None = None) -> None:
+        """Begin a round; where one is under way, only if `waiting` is still next, and else look again in a while."""
+        if not self._jobs or (waiting is not None and self._jobs[0] is not waiting):
+            return
+        if not self._draining or (waiting is not None and len(self._draining) < AT_ONCE):
+            self._draining.add(asyncio.create_task(self._drain(), context=Context()))
+        else:
+            asyncio.get_running_loop().call_later(PATIENCE, self._begin, self._jobs[0])
+
     async def _drain(self) -> None:
         try:
             while self._jobs:
                 await self._rounds_of_all()
                 await self._forget()
+                if len(self._draining) > 1:
+                    break
         finally:
             # At once: whoever comes next must find that nobody drains, and begin.
             if (task := asyncio.current_task()) is not None:
                 self._draining.discard(task)
+            self._begin()
 
     async def _rounds_of_all(self) -> None:
         jobs: list[_Job] = []
-        noted: dict[UUID, Delivered] = {}
+        noted: dict[Digest, Delivered] = {}
         try:
             await self._start()
             async with self._connection() as connection:
@@ -188,6 +209,8 @@ class Ingesting:
                     self._over(
                         jobs, BeingPublished(remedy="Send it again; it is then answered with where it is.")
                     )
+                    if len(self._draining) > 1:
+                        break
                 await ingested.settle(connection, noted)
         except Exception as error:
             self._over(jobs or self._next(), error)
@@ -207,21 +230,21 @@ class Ingesting:
             self._waiting -= len(job.events)
 
     async def _round(
-        self, connection: psycopg.AsyncConnection[Any], jobs: list[_Job], noted: dict[UUID, Delivered]
+        self, connection: psycopg.AsyncConnection[Any], jobs: list[_Job], noted: dict[Digest, Delivered]
     ) -> None:
         """Publish what is new of these requests. Where that is will be `noted`: with the claims of the next round."""
         events = {digest: event for job in jobs for digest, event in job.events.items()}
-        places: dict[UUID, Published] = {}
+        places = {digest: Published(noted[digest], True) for digest in events if digest in noted}
         deadline = time.monotonic() + _ELSEWHERE
         while True:
-            claims = await ingested.claim(
-                connection, [digest for digest in events if digest not in places], noted
-            )
+            claims = await ingested.claim(connection, events.keys() - places.keys(), noted)
             noted.clear()
             places |= {digest: Published(place, True) for digest, place in claims.known.items()}
-            failures: dict[UUID, Exception] = {}
+            failures: dict[Digest, Exception] = {}
             if ours := await self._still_allowed(connection, jobs, claims):
-                for digest, found in (await self._send({digest: events[digest] for digest in ours})).items():
+                # In their order, which those of a key keep.
+                new = {digest: event for digest, event in events.items() if digest in ours}
+                for digest, found in (await self._send(new)).items():
                     if isinstance(found, Delivered):
                         noted[digest] = found
                         places[digest] = Published(found, False)
@@ -241,7 +264,7 @@ class Ingesting:
 
     async def _still_allowed(
         self, connection: psycopg.AsyncConnection[Any], jobs: list[_Job], claims: ingested.Claims
-    ) -> frozenset[UUID]:
+    ) -> frozenset[Digest]:
         """Those of our claims that somebody asked for who may publish them, by the grants of the claims' snapshot."""
         changed = [job for job in jobs if job.generation != claims.generation]
         if not changed:
@@ -265,10 +288,10 @@ class Ingesting:
             seen.require(publishing(service))
         return live.generation
 
-    async def _send(self, events: Mapping[UUID, Accepted]) -> dict[UUID, Delivered | Exception]:
+    async def _send(self, events: Mapping[Digest, Accepted]) -> dict[Digest, Delivered | Exception]:
         """Send events and wait for their acknowledgements: where each is, or what failed."""
         begun = time.perf_counter()
-        by_topic: dict[str, list[UUID]] = {}
+        by_topic: dict[str, list[Digest]] = {}
         for digest, event in events.items():
             by_topic.setdefault(event.topic, []).append(digest)
         # In a thread, for a producer may wait for news of a topic; each topic by itself, for one that is missing takes
@@ -276,7 +299,7 @@ class Ingesting:
         sent = await asyncio.to_thread(
             lambda: [self._sent([events[digest] for digest in digests]) for digests in by_topic.values()]
         )
-        results: dict[UUID, Delivered | Exception] = {}
+        results: dict[Digest, Delivered | Exception] = {}
         for (topic, digests), together in zip(by_topic.items(), sent, strict=True):
             await asyncio.wrap_future(together.done)
             seconds = time.perf_counter() - begun
@@ -335,12 +358,12 @@ async def _checked(
     return await asyncio.to_thread(lambda: [contracts.check(value, defaults) for value in values])
 
 
-def digest_of(event: Accepted) -> UUID:
+def digest_of(event: Accepted) -> Digest:
     """What stands for the event's source and id."""
-    return UUID(bytes=blake2b(f"{event.source}\0{event.id}".encode(), digest_size=16).digest())
+    return blake2b(f"{event.source}\0{event.id}".encode(), digest_size=16).hexdigest()
 
 
-def _answer(job: _Job, places: Mapping[UUID, Published], failures: Mapping[UUID, Exception]) -> None:
+def _answer(job: _Job, places: Mapping[Digest, Published], failures: Mapping[Digest, Exception]) -> None:
     """Where all events of a request are, or what failed of them, if either is known."""
     if job.future.done():
         return

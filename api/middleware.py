@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
+from functools import lru_cache
 from time import perf_counter
 
-from starlette.datastructures import Headers
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import internal_error, url_too_long
@@ -14,7 +16,8 @@ from mesh_core.model.identifiers import uuid7
 from mesh_core.read.database import SPENT
 from mesh_core.telemetry import bound, get_logger, is_traceparent, metrics, new_traceparent, request_span
 
-CORRELATION_ID = "X-Correlation-ID"
+_CORRELATION, _REQUEST, _TRACE = b"x-correlation-id", b"x-request-id", b"traceparent"
+_READ = frozenset((_CORRELATION, _REQUEST, _TRACE))
 _ACCEPTED = re.compile(r"[\x21-\x7e]{1,128}", re.ASCII)
 _log = get_logger(__name__)
 
@@ -30,9 +33,10 @@ class RequestTelemetry:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
+        # Of a header that is given twice the first counts.
+        headers = {name: value.decode("latin-1") for name, value in scope["headers"][::-1] if name in _READ}
         correlation_id = _correlation_id(headers)
-        given = headers.get("traceparent", "")
+        given = headers.get(_TRACE, "")
         traceparent = given if is_traceparent(given) else new_traceparent()
         status = 0
         started = perf_counter()
@@ -45,7 +49,7 @@ class RequestTelemetry:
                 timing = f"db;dur={waited * 1000:.1f}, total;dur={total * 1000:.1f}"
                 message["headers"] = [
                     *message["headers"],
-                    (b"x-correlation-id", correlation_id.encode()),
+                    (_CORRELATION, correlation_id.encode()),
                     (b"server-timing", timing.encode()),
                 ]
             await send(message)
@@ -71,8 +75,9 @@ class RequestTelemetry:
                 seconds = perf_counter() - started
                 span.update_name(f"{scope['method']} {route}")
                 span.set_attribute("http.response.status_code", status)
-                metrics.REQUESTS.labels(scope["method"], route, str(status)).inc()
-                metrics.REQUEST_SECONDS.labels(route).observe(seconds)
+                requests, taken = _measures(scope["method"], route, status)
+                requests.inc()
+                taken.observe(seconds)
                 if logging.root.isEnabledFor(
                     logging.DEBUG
                 ):  # to find that out otherwise takes as long as a metric
@@ -100,8 +105,14 @@ class UrlLimit:
             await self._app(scope, receive, send)
 
 
-def _correlation_id(headers: Headers) -> str:
-    for name in (CORRELATION_ID, "X-Request-ID"):
+@lru_cache(maxsize=1000)
+def _measures(method: str, route: str, status: int) -> tuple[Counter, Histogram]:
+    """Of the requests with these labels: to find them out anew takes as long as to count."""
+    return metrics.REQUESTS.labels(method, route, str(status)), metrics.REQUEST_SECONDS.labels(route)
+
+
+def _correlation_id(headers: Mapping[bytes, str]) -> str:
+    for name in (_CORRELATION, _REQUEST):
         given = headers.get(name, "")
         if _ACCEPTED.fullmatch(given):
             return given

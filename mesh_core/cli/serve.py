@@ -104,11 +104,13 @@ def server_of(application: Any) -> Any:
     """A uvicorn server of an ASGI application, which stops cleanly on SIGTERM."""
     import uvicorn
 
+    from mesh_core.cli.joining import JoiningProtocol
+
     return uvicorn.Server(
         uvicorn.Config(
             application,
             loop="auto",
-            http="httptools",
+            http=JoiningProtocol,
             ws="none",
             lifespan="on",
             log_config=None,

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -26,8 +25,7 @@ _encoder = msgspec.json.Encoder()
 _string = msgspec.json.Decoder(str)
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(NamedTuple):
     """An event that keeps its contract, and the record that it becomes; `timestamp_ms` is since 1970."""
 
     id: str
@@ -44,8 +42,10 @@ class Contracts:
 
     def __init__(self, contracts: Iterable[Contract]) -> None:
         by_topic: dict[str, list[Contract]] = {}
+        self._services: dict[bytes, str] = {}
         for contract in contracts:
             by_topic.setdefault(contract.topic, []).append(contract)
+            self._services[_encoder.encode(contract.type)] = contract.service
         self._decoders: Mapping[str, TopicDecoder] = {
             topic: TopicDecoder(found) for topic, found in by_topic.items()
         }
@@ -61,9 +61,9 @@ class Contracts:
             return Refusal("not_json", f"The event is not a JSON object: {error}.")
         if problem := _envelope_problem(attributes):
             return Refusal("not_a_cloudevent", problem)
-        kind = _text(attributes.get("type"))
-        known = TYPE_PATTERN.fullmatch(kind or "")
-        if kind is None or known is None:
+        kind = bytes(attributes.get("type", b""))
+        service = self._services.get(kind) or _service_in(kind)
+        if service is None:
             return Refusal(
                 "not_a_cloudevent", "$.type does not read <service>.<entity>.<past-tense verb>.v<major>."
             )
@@ -72,7 +72,7 @@ class Contracts:
             missing.setdefault("time", datetime.now(UTC).isoformat().replace("+00:00", "Z"))
         if missing:
             value = value.rstrip()[:-1] + b"," + _encoder.encode(missing)[1:]
-        topic = f"{known['service']}.events"
+        topic = f"{service}.events"
         decoder = self._decoders.get(topic)
         found: Any = None if decoder is None else decoder.read(value)
         if isinstance(found, Refusal):
@@ -80,8 +80,8 @@ class Contracts:
         if found is None or isinstance(found, Unknown):
             return Refusal(
                 "unknown_type",
-                f"$.type: no contract of {kind} is known.",
-                event_type=kind,
+                f"$.type: no contract of {_string.decode(kind)} is known.",
+                event_type=_string.decode(kind),
             )
         if found.subject is None or not found.subject:
             return _refused(
@@ -95,7 +95,7 @@ class Contracts:
                 found, "out_of_range", f"$.subject has {len(key)} bytes; at most {MAX_KEY_BYTES}."
             )
         return Accepted(
-            found.id, found.source, known["service"], topic, key, value, int(found.time.timestamp() * 1000)
+            found.id, found.source, service, topic, key, value, int(found.time.timestamp() * 1000)
         )
 
 
@@ -124,8 +124,10 @@ def _envelope_problem(attributes: Mapping[str, msgspec.Raw]) -> str | None:
     return None
 
 
-def _text(raw: msgspec.Raw | None) -> str | None:
+def _service_in(kind: bytes) -> str | None:
+    """The service that an event type names, which is JSON; None if it is no event type."""
     try:
-        return None if raw is None else _string.decode(raw)
+        known = TYPE_PATTERN.fullmatch(_string.decode(kind))
     except msgspec.DecodeError:
         return None
+    return known and known["service"]

@@ -28,6 +28,8 @@ class KafkaConfig:
     ssl_keyfile: str | None = None
     delivery_timeout: float = 30.0
     client_id: str = "flexmesh"
+    linger_ms: int = 5
+    """How long a producer waits for more to send along."""
 
     def __post_init__(self) -> None:
         _one_of("kafka_driver", self.driver, get_args(DriverName))

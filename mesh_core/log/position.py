@@ -7,6 +7,8 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
+import msgspec
+
 from mesh_core.log.errors import PositionError
 
 MAX_HEADER = 16_384
@@ -69,7 +71,7 @@ class Position:
 
     def to_header(self) -> str:
         """As compact JSON, for the headers `Mesh-Position` and `Mesh-Min-Position`."""
-        return json.dumps(self.to_json(), separators=(",", ":"))
+        return msgspec.json.encode(self.to_json()).decode()
 
     @classmethod
     def from_header(cls, text: str) -> Position:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Protocol, cast
+from contextvars import ContextVar, Token
+from typing import NamedTuple, Protocol, cast
 
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
@@ -34,8 +31,7 @@ class LogSettings(Protocol):
         """auto, json or console."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ids:
+class Ids(NamedTuple):
     """The ids that the running code is bound to."""
 
     correlation_id: str | None = None
@@ -101,33 +97,34 @@ def configure_logging(settings: LogSettings) -> None:
     logging.getLogger("psycopg").setLevel(max(level, logging.ERROR))
 
 
-@contextmanager
-def bound(
-    *,
-    correlation_id: str | None = None,
-    workflow_id: str | None = None,
-    traceparent: str | None = None,
-    causation_id: str | None = None,
-    tenant_id: str | None = None,
-) -> Iterator[None]:
+class bound:  # noqa: N801  # reads as a verb: `with bound(workflow_id=…):`
     """Lines logged and events published inside, on this thread or task, carry these ids besides those bound outside.
 
     Lines carry the first three.
     """
-    outer = _bound.get()
-    token = _bound.set(
-        Ids(
-            outer.correlation_id if correlation_id is None else correlation_id,
-            outer.workflow_id if workflow_id is None else workflow_id,
-            outer.traceparent if traceparent is None else traceparent,
-            outer.causation_id if causation_id is None else causation_id,
-            outer.tenant_id if tenant_id is None else tenant_id,
+
+    __slots__ = ("_ids", "_token")
+    _token: Token[Ids]
+
+    def __init__(
+        self,
+        *,
+        correlation_id: str | None = None,
+        workflow_id: str | None = None,
+        traceparent: str | None = None,
+        causation_id: str | None = None,
+        tenant_id: str | None = None,
+    ) -> None:
+        self._ids = (correlation_id, workflow_id, traceparent, causation_id, tenant_id)
+
+    def __enter__(self) -> None:
+        outer = _bound.get()
+        self._token = _bound.set(
+            Ids(*[old if new is None else new for new, old in zip(self._ids, outer, strict=True)])
         )
-    )
-    try:
-        yield
-    finally:
-        _bound.reset(token)
+
+    def __exit__(self, *_: object) -> None:
+        _bound.reset(self._token)
 
 
 def current() -> Ids:

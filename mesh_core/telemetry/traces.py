@@ -33,7 +33,8 @@ def trace_id_of(traceparent: str) -> str | None:
 
 def new_traceparent() -> str:
     """The `traceparent` of a new trace that is not sampled."""
-    return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-00"
+    digits = secrets.token_hex(24)
+    return f"00-{digits[:32]}-{digits[32:]}-00"
 
 
 @contextmanager

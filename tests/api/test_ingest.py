@@ -253,6 +253,28 @@ def test_a_claim_of_a_process_that_died_is_taken_over(
     assert len(in_the_log(driver, "sales.events")) == 2
 
 
+def test_what_waits_for_another_process_keeps_nobody_else_waiting(
+    client: httpx.Client, driver: Driver, deployed_url: str
+) -> None:
+    post(client, event())
+    with psycopg.connect(deployed_url, autocommit=True) as connection:
+        connection.execute("UPDATE mesh.ingested SET topic = NULL")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(post, client, event())
+        while not waiting.running():
+            pass
+        for number in range(2, 5):
+            assert post(client, event(number)).status_code == 202
+        assert not waiting.done()
+        assert waiting.result().status_code == 503
+
+
+def test_events_of_a_batch_keep_their_order(client: httpx.Client, driver: Driver) -> None:
+    batch = [event(number, subject="1") for number in range(40)]
+    assert post(client, batch, BATCHED).status_code == 202
+    assert [each["id"] for each in in_the_log(driver, "sales.events")] == [each["id"] for each in batch]
+
+
 def test_of_a_batch_all_or_those_that_can_be_are_published(client: httpx.Client, driver: Driver) -> None:
     batch = [event(1), event(2, data={}), event(3), event(4, type="sales.order.lost.v1")]
     strict = post(client, batch, BATCHED)

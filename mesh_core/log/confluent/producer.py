@@ -47,7 +47,7 @@ class ConfluentProducer(ClientProducer[Producer]):
                 "max.in.flight.requests.per.connection": 1,
                 "partitioner": "murmur2_random",  # what the Java client and kafka-python do
                 "compression.type": "lz4",
-                "linger.ms": 5,
+                "linger.ms": self._config.linger_ms,
                 "message.timeout.ms": int(self._config.delivery_timeout * 1000),
                 "message.max.bytes": 1_048_576,
                 "topic.metadata.propagation.max.ms": 5_000,

@@ -52,7 +52,7 @@ class KafkaPythonProducer(ClientProducer[Any]):
             enable_idempotence=True,
             acks="all",
             compression_type="lz4",
-            linger_ms=5,
+            linger_ms=self._config.linger_ms,
             batch_size=128 * 1024,
             delivery_timeout_ms=_NEVER_MS,
             max_block_ms=5_000,
