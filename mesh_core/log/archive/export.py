@@ -15,8 +15,9 @@ from typing import Any
 
 from mesh_core.errors import UsageError
 from mesh_core.log.archive.errors import ArchiveRefused
-from mesh_core.log.archive.manifest import File, Manifest, sync_folder
-from mesh_core.log.archive.records import ROWS, arrow, attributes_of, batch_of, schema
+from mesh_core.log.archive.manifest import NAME, File, Manifest, damaged, sync_folder
+from mesh_core.log.archive.records import arrow
+from mesh_core.log.archive.writing import GROUP_RECORDS, Writer
 from mesh_core.log.errors import LogUnavailable
 from mesh_core.log.interface import Chunk, Consumer, Driver, TopicFacts
 from mesh_core.log.position import Position, TopicPartition
@@ -26,6 +27,7 @@ from mesh_core.stack.locks import exclusive
 RECORDS, BYTES = 500_000, 256 * 2**20
 """Records, or bytes of keys and values, from which on a file is closed and another one begun."""
 STALL_SECONDS = 30.0
+TELL_SECONDS = 1.0
 _OURS = re.compile(r"\d{20}-\d{20}\.parquet|\.\d{20}\.part")
 Moment = Position | datetime | None
 
@@ -94,48 +96,60 @@ class _Export:
     folder: Path
     selection: Selection
     progress: Callable[[str], None]
+    passed: int = 0
+    """Offsets that are behind it; `total` are to be."""
+    total: int = 0
+    began: float = field(default_factory=time.monotonic)
+    told: float = 0.0
 
     def run(self) -> Exported:
-        manifest = Manifest.read(self.folder)
-        if manifest is None:
-            said = None if self.selection.whole else dict(self.selection.said or {})
-            manifest = Manifest(self.facts.name, self.facts.topic_id, self.facts.partitions, said)
-        else:
-            self._check(manifest)
-        self._clear(manifest)
+        manifest = self._manifest()
         done = Exported(self.facts.name)
         partitions = [TopicPartition(self.facts.name, n) for n in range(self.facts.partitions)]
         with self.driver.consumer(None) as consumer:
             begins, ends = self._bounds(consumer, partitions, manifest)
-            total, began = sum(ends[at] - begins[at] for at in partitions), time.monotonic()
+            self._clear(
+                manifest
+            )  # now that nothing is refused: what a manifest of before does not name may be all there is
+            manifest.write(self.folder)
+            self.total = sum(ends[at] - begins[at] for at in partitions)
             for at in partitions:
                 for file in self._files(consumer, at, begins[at], ends[at]):
                     manifest = manifest.with_file(file)
-                    manifest.write(self.folder)
+                    if manifest.whole:
+                        manifest.write(self.folder)
                     done.records += file.records
                     done.files += 1
                     done.bytes += file.bytes
-                    covered = sum(f.next_offset - f.first_offset for f in manifest.files[-done.files :])
-                    rate = covered / max(time.monotonic() - began, 1e-9)
-                    self.progress(f"{self.facts.name}: {covered:,} of {total:,} events, {rate:,.0f}/s")
-        if not (self.folder / "manifest.json").exists():
+        if not manifest.whole:  # half of a selection would be taken for all of it
             manifest.write(self.folder)
         ranges = {at: manifest.range_of(at.partition) for at in partitions}
         done.position = Position({at: found[1] if found else begins[at] for at, found in ranges.items()})
         return done
 
-    def _check(self, manifest: Manifest) -> None:
-        if not (manifest.whole and self.selection.whole):
+    def _manifest(self) -> Manifest:
+        """What is there of the topic. Raises ArchiveRefused, ArchiveDamaged."""
+        said = None if self.selection.whole else dict(self.selection.said or {})
+        new = Manifest(self.facts.name, self.facts.topic_id, self.facts.partitions, said)
+        found = Manifest.read(self.folder)
+        if found is None:
+            if any(self.folder.glob("partition=*/*.parquet")):
+                raise damaged(self.folder / NAME, "it is not there, though files of an archive are")
+            return new
+        if not (found.whole or self.selection.whole or found.files):
+            return new  # a selection that was killed, or that found nothing
+        if not (found.whole and self.selection.whole):
             raise ArchiveRefused(
                 f"{self.folder} has been written to.",
                 remedy="A selection needs a folder of its own, and is never gone on with: name another.",
             )
-        if not manifest.is_of(self.facts):
+        if not found.is_of(self.facts):
             raise ArchiveRefused(
-                f"{self.folder} is of another topic of that name: of id {manifest.topic_id} and {manifest.partitions} "
+                f"{self.folder} is of another topic of that name: of id {found.topic_id} and {found.partitions} "
                 f"partitions, not {self.facts.topic_id} and {self.facts.partitions}.",
                 remedy="Keep it, and export to another folder.",
             )
+        return found
 
     def _clear(self, manifest: Manifest) -> None:
         known = {file.name for file in manifest.files}
@@ -154,6 +168,12 @@ class _Export:
                     raise ArchiveRefused(
                         f"The log of {at} starts at {first[at]}, but the archive ends at {there[1]}: what was between is gone.",
                         remedy="Keep the archive, and export to another folder; export before a topic's retention ends.",
+                    )
+                if last[at] < there[1]:
+                    raise ArchiveRefused(
+                        f"The log of {at} ends at {last[at]}, but the archive at {there[1]}: Kafka has lost records, and what "
+                        "comes takes their offsets.",
+                        remedy="Keep the archive, and export to another folder.",
                     )
                 begins[at] = there[1]
         if not self.selection.whole:
@@ -186,106 +206,56 @@ class _Export:
             consumer.assign({at: begin})
         standing = begin
         while standing < end:
-            with self._file(at, standing) as writer:
-                while standing < end and not writer.is_full:
+            first = standing
+            with self._writer(at, first) as (writer, part):
+                while standing < end and writer.records < RECORDS and writer.size < BYTES:
                     for chunk in self._poll(consumer, at, standing):
                         writer.add(chunk, end)
-                        standing = min(chunk.next_offset, end)
-                writer.next_offset = standing
-            yield writer.written
+                        before, standing = standing, min(chunk.next_offset, end)
+                        self._tell(standing - before)
+                writer.end()
+                file = self._keep(at, first, standing, writer, part)
+            yield file
 
     def _poll(self, consumer: Consumer, at: TopicPartition, standing: int) -> list[Chunk]:
         deadline = time.monotonic() + STALL_SECONDS
         while time.monotonic() < deadline:
-            if chunks := [chunk for chunk in consumer.poll(ROWS, 1.0) if chunk.partition == at]:
+            if chunks := [chunk for chunk in consumer.poll(GROUP_RECORDS, 1.0) if chunk.partition == at]:
                 return chunks
         raise LogUnavailable(
             f"The log of {at} gave nothing for {STALL_SECONDS:g} s, though records from {standing} on are missing.",
             remedy="See that Kafka is well, then export again: it goes on where it was.",
         )
 
+    def _tell(self, more: int) -> None:
+        self.passed += more
+        now = time.monotonic()
+        if now - self.told >= TELL_SECONDS or self.passed == self.total:
+            self.told = now
+            rate = self.passed / max(now - self.began, 1e-9)
+            self.progress(f"{self.facts.name}: {self.passed:,} of {self.total:,} events, {rate:,.0f}/s")
+
     @contextmanager
-    def _file(self, at: TopicPartition, first: int) -> Iterator[_Writer]:
+    def _writer(self, at: TopicPartition, first: int) -> Iterator[tuple[Writer, Path]]:
         folder = self.folder / f"partition={at.partition}"
         folder.mkdir(exist_ok=True)
         part = folder / f".{first:020}.part"
-        writer = _Writer(at.partition, first, part, self.selection.takes)
+        writer = Writer(part, self.selection.takes)
         try:
-            yield writer
-            writer.close()
-            target = folder / f"{first:020}-{writer.next_offset:020}.parquet"
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            os.replace(part, target)
-            sync_folder(folder)
-            writer.written = File(
-                f"{folder.name}/{target.name}",
-                at.partition,
-                first,
-                writer.next_offset,
-                writer.records,
-                target.stat().st_size,
-                digest,
-                writer.latest,
-            )
+            yield writer, part
         finally:
-            writer.close()
-            part.unlink(missing_ok=True)
+            try:
+                writer.close()
+            finally:  # a full disk is no reason to leave half a file on it
+                part.unlink(missing_ok=True)
 
-
-class _Writer:
-    """One file while it is written; `written` and `next_offset` are set at its end."""
-
-    written: File
-
-    def __init__(
-        self, partition: int, first: int, path: Path, takes: Callable[[Mapping[str, str]], bool] | None
-    ) -> None:
-        from pyarrow import parquet
-
-        self.next_offset, self.records = first, 0
-        self.latest: int | None = None
-        self._takes, self._size = takes, 0
-        self._parquet = parquet.ParquetWriter(path, schema(), compression="zstd")
-        self._open = True
-
-    @property
-    def is_full(self) -> bool:
-        """Whether another file should be begun."""
-        return self.records >= RECORDS or self._size >= BYTES
-
-    def add(self, chunk: Chunk, end: int) -> None:
-        """Write the records of a chunk that come before `end` and are wanted."""
-        headers = chunk.headers
-        kept = [
-            n
-            for n, offset in enumerate(chunk.offsets)
-            if offset < end
-            and (
-                self._takes is None
-                or self._takes(attributes_of(headers[n] if headers else (), chunk.values[n]))
-            )
-        ]
-        if not kept:
-            return
-        taken = Chunk(
-            chunk.partition,
-            [chunk.keys[n] for n in kept],
-            [chunk.values[n] for n in kept],
-            [chunk.offsets[n] for n in kept],
-            [chunk.timestamps[n] for n in kept],
-            [headers[n] for n in kept] if headers else [],
-            chunk.next_offset,
-            chunk.start,
-        )
-        self._parquet.write_batch(batch_of(taken), ROWS)
-        self.records += len(kept)
-        self.latest = max([*taken.timestamps, *([] if self.latest is None else [self.latest])])
-        self._size += sum(len(value or b"") for value in (*taken.values, *taken.keys))
-
-    def close(self) -> None:
-        """End the file."""
-        if self._open:
-            self._open = False
-            self._parquet.close()
+    def _keep(self, at: TopicPartition, first: int, end: int, writer: Writer, part: Path) -> File:
+        """Give a file that is whole its name, once it would outlive a power cut."""
+        target = part.with_name(f"{first:020}-{end:020}.parquet")
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        os.replace(part, target)
+        sync_folder(target.parent)
+        name, size = f"{target.parent.name}/{target.name}", target.stat().st_size
+        return File(name, at.partition, first, end, writer.records, size, digest, writer.latest)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-import json
+from bisect import bisect_left
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from mesh_core.log.archive.errors import missing_arrow
 from mesh_core.log.archive.manifest import File, damaged
@@ -16,8 +19,8 @@ from mesh_core.log.position import TopicPartition
 if TYPE_CHECKING:
     import pyarrow as pa
 
-ROWS = 20_000
-"""Records of a row group, which are in memory at once."""
+_RECORD = ("offset", "timestamp", "key", "value", "headers")
+"""The columns that are what Kafka had."""
 ATTRIBUTES = ("id", "type", "source", "subject", "time", "workflowid")
 """Attributes of events that have columns of their own, as texts; null where a record is no CloudEvent."""
 
@@ -64,6 +67,21 @@ def batch_of(chunk: Chunk) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, schema=kinds)
 
 
+class _Event(msgspec.Struct):
+    """What is looked at of an event; nothing else of it is built."""
+
+    specversion: Any = None
+    id: Any = None
+    type: Any = None
+    source: Any = None
+    subject: Any = None
+    time: Any = None
+    workflowid: Any = None
+
+
+_event = msgspec.json.Decoder(_Event)
+
+
 def attributes_of(headers: Headers, value: bytes | None) -> dict[str, str]:
     """The attributes of a CloudEvent that are texts; none of a record that is no event."""
     if is_binary(headers):
@@ -73,20 +91,19 @@ def attributes_of(headers: Headers, value: bytes | None) -> dict[str, str]:
             if name.startswith("ce_") and raw is not None
         }
     try:
-        event = json.loads(value or b"")
-    except (ValueError, RecursionError):
+        event = _event.decode(value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return {}
-    if not isinstance(event, dict) or "specversion" not in event:
+    if event.specversion is None:
         return {}
-    return {
-        name: text.encode("utf-8", "replace").decode()
-        for name in ATTRIBUTES
-        if isinstance(text := event.get(name), str)
-    }
+    return {name: text for name in ATTRIBUTES if isinstance(text := getattr(event, name), str)}
 
 
 def chunks_of(folder: Path, topic: str, file: File, begin: int) -> Iterator[Chunk]:
-    """The records of a file from offset `begin` on, ROWS at most in each chunk. Raises ArchiveDamaged."""
+    """The records of a file from offset `begin` on, a row group in each chunk. Raises ArchiveDamaged.
+
+    Row groups before `begin` are passed over unread. What is read is compared with Parquet's checksums of its pages.
+    """
     pa = arrow()
     from pyarrow import parquet
 
@@ -94,34 +111,54 @@ def chunks_of(folder: Path, topic: str, file: File, begin: int) -> Iterator[Chun
     try:
         if (size := path.stat().st_size) != file.bytes:
             raise damaged(path, f"it has {size} bytes, not {file.bytes}")
-        with parquet.ParquetFile(path) as stream:
-            if stream.metadata.num_rows != file.records:
-                raise damaged(path, f"it has {stream.metadata.num_rows} records, not {file.records}")
-            standing, left = begin, file.records
-            for batch in stream.iter_batches(
-                ROWS, columns=["offset", "timestamp", "key", "value", "headers"]
-            ):
-                left -= len(batch)
-                offsets, timestamps, keys, values, headers = (column.to_pylist() for column in batch.columns)
-                first = next((n for n, offset in enumerate(offsets) if offset >= begin), len(offsets))
-                if first == len(offsets) and left:
+        with parquet.ParquetFile(path, page_checksum_verification=True) as stream:
+            facts = stream.metadata
+            if facts.num_rows != file.records:
+                raise damaged(path, f"it has {facts.num_rows} records, not {file.records}")
+            standing = begin
+            for number in range(facts.num_row_groups):
+                is_last = number == facts.num_row_groups - 1
+                known = facts.row_group(number).column(0).statistics
+                if not is_last and known is not None and known.has_min_max and known.max < begin:
                     continue
-                pairs: list[Headers] = [
-                    tuple((each["name"], each["value"]) for each in several) for several in headers[first:]
-                ]
-                end = offsets[-1] + 1 if left else file.next_offset
-                yield Chunk(
-                    at,
-                    keys[first:],
-                    values[first:],
-                    offsets[first:],
-                    timestamps[first:],
-                    pairs if any(pairs) else [],
-                    end,
-                    standing,
+                table = stream.read_row_group(number, columns=list(_RECORD)).combine_chunks()
+                offsets = table.column("offset").to_pylist()
+                table = table.slice(first := bisect_left(offsets, begin))
+                end = file.next_offset if is_last else offsets[-1] + 1
+                keys, values, timestamps = (
+                    table.column(name).to_pylist() for name in ("key", "value", "timestamp")
                 )
+                headers = partial(_headers, table.column("headers"))
+                yield Chunk(at, keys, values, offsets[first:], timestamps, headers, end, standing)
                 standing = end
-            if not file.records:
+            if not facts.num_row_groups:
                 yield Chunk(at, [], [], [], [], [], file.next_offset, standing)
     except (OSError, pa.ArrowException) as error:
         raise damaged(path, str(error).split("\n")[0]) from error
+
+
+def _headers(column: pa.ChunkedArray) -> list[Headers]:
+    """The headers of each record, [] if none has any."""
+    found: list[Headers] = []
+    for array in column.chunks:
+        flat = array.flatten()
+        pairs = list(zip(flat.field("name").to_pylist(), flat.field("value").to_pylist(), strict=True))
+        end = 0
+        for count in array.value_lengths().to_pylist():
+            begin, end = end, end + count
+            found.append(tuple(pairs[begin:end]))
+    return found if any(found) else []
+
+
+def parted(chunk: Chunk, count: int) -> tuple[Chunk, Chunk]:
+    """The first `count` records of a chunk that has more, and the others."""
+    headers, middle = chunk.headers, chunk.offsets[count]
+
+    def part(some: slice, start: int, end: int) -> Chunk:
+        columns = (chunk.keys[some], chunk.values[some], chunk.offsets[some], chunk.timestamps[some])
+        return Chunk(chunk.partition, *columns, headers[some], end, start)
+
+    return (
+        part(slice(count), chunk.start, middle),
+        part(slice(count, None), middle, chunk.next_offset),
+    )
