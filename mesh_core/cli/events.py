@@ -99,7 +99,10 @@ def tail(
 def export(
     topics: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[TOPIC]…", help="Which topics; by default all that feed what is declared."),
+        typer.Argument(
+            metavar="[TOPIC]…",
+            help="Which topics, or services; by default all topics that feed what is declared.",
+        ),
     ] = None,
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="The folder that gets one for each topic.")
@@ -123,7 +126,7 @@ def export(
     """Keep topics as Parquet, beyond their retention: with MESH_ARCHIVE=DIR builds and replays read both as one log.
 
     Exported again, it goes on where it ended. What is chosen by --from, --until, --type or --workflow needs a folder of its
-    own and stands for no topic. Exit status 1 if --verify finds a file that has changed.
+    own and stands for no topic. Exit status 1 if a topic does not go on from what is there, or --verify finds a changed file.
 
     Example: mesh events export --to archive
     """
@@ -150,24 +153,28 @@ def export(
         raise UsageError("Nothing says where to.", remedy="Name a folder, --to DIR.")
     chosen = Chosen(begin, end, tuple(type_ or ()), workflow)
     mesh, show = find_surroundings(), progress_lines()
-    done = export_topics(mesh, topics or [], to, chosen, show)
+    done, refused = export_topics(mesh, topics or [], to, chosen, show)
     show("")
     if as_json:
         print_json([{**vars(each), "position": each.position.to_json()} for each in done])
-        return
-    print_table(
-        ["topic", "events", "files", "bytes", "has all until"],
-        [
+    elif done:
+        print_table(
+            ["topic", "events", "files", "bytes", "has all until"],
             [
-                each.topic,
-                each.records,
-                each.files,
-                each.bytes,
-                _offsets(each.position) if chosen.whole else None,
-            ]
-            for each in done
-        ],
-    )
+                [
+                    each.topic,
+                    each.records,
+                    each.files,
+                    each.bytes,
+                    _offsets(each.position) if chosen.whole else None,
+                ]
+                for each in done
+            ],
+        )
+    for error in refused:
+        typer.echo(f"mesh: {error}", err=True)
+    if refused:
+        raise typer.Exit(1)
 
 
 def _offsets(position: Position) -> str:

@@ -10,11 +10,21 @@ from typing import Any
 from uuid import UUID
 
 from mesh_core.cli.surroundings import Surroundings
-from mesh_core.errors import UsageError
-from mesh_core.log.archive import Exported, Manifest, Selection, export_topic, verify
+from mesh_core.errors import MeshError, UsageError
+from mesh_core.log import Driver, TopicFacts
+from mesh_core.log.archive import (
+    ArchiveDamaged,
+    ArchiveRefused,
+    Exported,
+    Manifest,
+    Selection,
+    export_topic,
+    verify,
+)
 from mesh_core.log.moment import parse_moment
 from mesh_core.model import Catalog
 from mesh_core.model.builtin import MESH_TOPIC
+from mesh_core.model.event import topic_of
 
 
 @dataclass(frozen=True)
@@ -50,19 +60,34 @@ class Chosen:
 
 def export_topics(
     mesh: Surroundings, names: Sequence[str], to: Path, chosen: Chosen, progress: Callable[[str], None]
-) -> list[Exported]:
-    """Export topics, by default all that are declared. Raises UsageError for one that does not exist."""
+) -> tuple[list[Exported], list[MeshError]]:
+    """Export topics, or those of services; by default all that are declared and exist. What is refused of one stops no other.
+
+    Raises UsageError for a topic that does not exist.
+    """
     selection, driver = chosen.selection(), mesh.reachable_driver()
-    wanted = list(dict.fromkeys(names)) or [*Catalog.load(mesh.settings.catalog).topics]
-    if not names and MESH_TOPIC not in wanted:
-        wanted.append(MESH_TOPIC)
+    done: list[Exported] = []
+    refused: list[MeshError] = []
+    for facts in _topics(mesh, driver, names):
+        try:
+            done.append(export_topic(driver, facts, to, selection, progress))
+        except (ArchiveRefused, ArchiveDamaged) as error:
+            refused.append(error)
+    return done, refused
+
+
+def _topics(mesh: Surroundings, driver: Driver, names: Sequence[str]) -> list[TopicFacts]:
+    wanted = names or [*Catalog.load(mesh.settings.catalog).topics, MESH_TOPIC]
     with driver.admin() as admin:
-        facts = admin.describe(wanted)
-    if missing := [name for name in wanted if name not in facts]:
+        facts = admin.describe({*wanted, *map(topic_of, names)})
+    found = {name: facts.get(name) or facts.get(topic_of(name)) for name in wanted}
+    missing = [name for name, topic in found.items() if topic is None]
+    if missing and (names or len(missing) == len(found)):
         raise UsageError(
-            f"There is no topic {', '.join(missing)}.", remedy="Topics of services are named SERVICE.events."
+            f"There is no topic {', '.join(missing)}.",
+            remedy="Name topics, or services, whose topics are SERVICE.events; a deploy makes what is declared.",
         )
-    return [export_topic(driver, facts[name], to, selection, progress) for name in wanted]
+    return list({topic.name: topic for topic in found.values() if topic is not None}.values())
 
 
 def verify_topics(folder: Path) -> list[tuple[str, int, list[str]]]:
