@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,10 +52,16 @@ def test_every_command_has_an_example() -> None:
 def test_help_is_quick() -> None:
     took = []
     for _ in range(3):
-        began = time.monotonic()
+        began = _processor_seconds()
         assert mesh("--help").returncode == 0
-        took.append(time.monotonic() - began)
-    assert min(took) < 2  # 0.2 s on an idle machine
+        took.append(_processor_seconds() - began)
+    assert min(took) < 1.5  # 0.2 s on an idle machine
+
+
+def _processor_seconds() -> float:
+    """What processes that have ended took of a processor, however many others wanted it."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def test_wrong_use_exits_2() -> None:
