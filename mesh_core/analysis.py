@@ -29,19 +29,19 @@ def replay(
 ) -> pa.Table:
     """The rows of a view as they were, in order of their key; the mesh is the one that the settings name.
 
-    `as_of` is a time or a day, a position, either of them as text, or None: what serves now. `keys`, as URLs spell them, and
-    the entries of `workflow` choose rows; `declared` is a Python file that declares the view otherwise than it serves. All
-    rows are in memory in the end, numbers as exact decimals; the schema's metadata tell the position. Nothing that serves is
-    touched.
+    `as_of` is a time or a day, in UTC where it has no zone, a position, either of them as text, or None: what serves now.
+    `keys`, as URLs spell them, and the entries of `workflow` choose rows; `declared` is a Python file that declares the view
+    otherwise than it serves. All rows are in memory in the end, numbers as exact decimals; the schema's metadata tell the
+    position. Nothing that serves is touched.
 
     Raises UsageError, ReplayRefused where the log has lost what is asked for, DependencyUnavailable.
 
     Source: `mesh replay`, which writes files of views that are too large for memory.
     """
     mesh = find_surroundings()
-    moment = parse_moment(as_of) if isinstance(as_of, str) else as_of
+    moment = parse_moment(as_of) if isinstance(as_of, str) and as_of != "now" else as_of
     wishes = Wishes(
-        moment,
+        None if isinstance(moment, str) else moment,
         Only(tuple(keys), workflow),
         mesh.settings.replay_processes,
         mesh.settings.replay_disk,

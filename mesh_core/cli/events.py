@@ -156,7 +156,12 @@ def export(
     done, refused = export_topics(mesh, topics or [], to, chosen, show)
     show("")
     if as_json:
-        print_json([{**vars(each), "position": each.position.to_json()} for each in done])
+        print_json(
+            [
+                {**vars(each), "position": each.position.to_json(), "lacking": each.lacking.to_json()}
+                for each in done
+            ]
+        )
     elif done:
         print_table(
             ["topic", "events", "files", "bytes", "has all until"],
@@ -171,6 +176,12 @@ def export(
                 for each in done
             ],
         )
+    for each in done:
+        for partition, offset in sorted(each.lacking.offsets.items()):
+            typer.echo(
+                f"warning: the archive of {partition} begins at {offset}, as its log did: what was before is gone.",
+                err=True,
+            )
     for error in refused:
         typer.echo(f"mesh: {error}", err=True)
     if refused:

@@ -66,6 +66,7 @@ def replay(
     from mesh_core.engine.replay import (
         Only,
         Wishes,
+        check_comparable,
         check_file,
         check_schema,
         compare,
@@ -99,17 +100,19 @@ def replay(
     driver = mesh.history_driver()
     with connect(mesh.database_url, "mesh replay") as connection:
         plan = declared_in(connection, declared, name) if declared else live_declaration(connection, name)
+    if diff:
+        check_comparable(plan.view, plan.live)
     _go_last()
     show, begun = progress_lines(), time.monotonic()
     difference, table = None, None
     try:
         with replayed(mesh.database_url, driver, plan, wishes, show) as found:
-            if diff:
-                show("comparing with what serves")
-                difference = compare(found)
             if to is not None:
                 show(f"writing {to}")
                 write_file(found, to)
+            if diff:
+                show("comparing with what serves")
+                difference = compare(found)
             if schema is not None:
                 table = move_to_schema(found, schema)
     except KeyboardInterrupt:
@@ -143,7 +146,7 @@ def replay(
 def _go_last() -> None:
     """Let everything else on this machine go first."""
     if sys.platform != "win32":
-        os.nice(10)
+        os.nice(19)
 
 
 def _show(difference: Difference) -> None:

@@ -238,6 +238,6 @@ def _row(
 def _dead(connection: psycopg.Connection[Any]) -> frozenset[Place]:
     """Where the records are that are refused now."""
     rows = connection.execute(
-        'SELECT DISTINCT topic, "partition", "offset" FROM mesh.held_events WHERE status = \'dead\''
+        'SELECT DISTINCT topic, "partition", "offset" FROM mesh.held_events WHERE status = \'dead\' AND version_id > 0'
     ).fetchall()
     return frozenset((TopicPartition(topic, number), offset) for topic, number, offset in rows)

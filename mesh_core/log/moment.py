@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 
 from mesh_core.errors import UsageError
 from mesh_core.log.errors import PositionError
 from mesh_core.log.position import Position
+
+
+def milliseconds(time: datetime) -> int:
+    """The first millisecond since 1970, as Kafka counts, that is not before a time; 0 for earlier ones, as it has no others.
+
+    A time without a zone is UTC.
+    """
+    known = time if time.tzinfo is not None else time.replace(tzinfo=UTC)
+    return max(0, math.ceil(known.timestamp() * 1000))
 
 
 def parse_moment(text: str) -> Position | datetime:

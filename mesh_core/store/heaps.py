@@ -45,10 +45,10 @@ class Heap:
         """The table of windows, as an SQL name."""
         return physical(bulk_name(self.version.relation))
 
-    def create(self, connection: psycopg.Connection[Any]) -> None:
-        """Make the table of windows, empty."""
+    def create(self, connection: psycopg.Connection[Any], *, logged: bool = False) -> None:
+        """Make the table of windows, empty; `logged` where it must outlive a crash of Postgres, which empties others."""
         connection.execute(
-            f"CREATE UNLOGGED TABLE {self.beside} (LIKE {physical(self.version.relation)}, _window int4, "
+            f"CREATE {'' if logged else 'UNLOGGED '}TABLE {self.beside} (LIKE {physical(self.version.relation)}, _window int4, "
             "_gone boolean, _offset int8, _counted boolean)"
         )
         for column in self.version.model.columns:

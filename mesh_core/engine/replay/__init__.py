@@ -1,7 +1,7 @@
 """Replays: a view as of a moment, built beside what serves and away from it, for whoever asks questions of the past."""
 
 from mesh_core.engine.replay.asking import Only, Wishes
-from mesh_core.engine.replay.comparing import Difference, compare
+from mesh_core.engine.replay.comparing import Difference, check_comparable, compare
 from mesh_core.engine.replay.declared import Declared, declared_in, live_declaration
 from mesh_core.engine.replay.errors import ReplayRefused
 from mesh_core.engine.replay.making import Replayed, replayed
@@ -15,6 +15,7 @@ __all__ = [
     "Replayed",
     "Wishes",
     "batches",
+    "check_comparable",
     "check_file",
     "check_schema",
     "compare",

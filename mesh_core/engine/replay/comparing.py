@@ -10,7 +10,9 @@ from psycopg.rows import dict_row
 
 from mesh_core.engine.replay.errors import ReplayRefused
 from mesh_core.engine.replay.making import Replayed
+from mesh_core.model.view_model import ViewModel
 from mesh_core.store.tables import columns_sql, physical, quote
+from mesh_core.store.versions import VersionRow, version_rows
 from mesh_core.store.view_query import equal
 
 SAMPLES = 10
@@ -45,18 +47,34 @@ class Difference:
 
 
 def compare(replayed: Replayed, samples: int = SAMPLES) -> Difference:
-    """The differences of a replay. Raises ReplayRefused where nothing serves that it could be compared with."""
-    view, live = replayed.view, replayed.live
+    """How a replay differs from what serves when this is asked, in one snapshot.
+
+    Raises ReplayRefused where nothing serves that it could be compared with.
+    """
+    with replayed.connection.transaction():
+        replayed.connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+        rows = version_rows(replayed.connection, "live")
+        live = next((row for row in rows if (row.kind, row.name) == ("view", replayed.view.name)), None)
+        check_comparable(replayed.view, live)
+        assert live is not None
+        return _compared(replayed, live, samples)
+
+
+def check_comparable(view: ViewModel, live: VersionRow | None) -> None:
+    """See that a view can be compared with the version that serves. Raises ReplayRefused."""
     if live is None:
         raise ReplayRefused(
             f"No view {view.name} serves that this could be compared with.", remedy="Leave --diff out."
         )
-    before = live.model
-    if before.key != view.key:
+    if live.model.key != view.key:
         raise ReplayRefused(
-            f"The key of {view.name} is {', '.join(before.key)} where it serves, not {', '.join(view.key)}.",
+            f"The key of {view.name} is {', '.join(live.model.key)} where it serves, not {', '.join(view.key)}.",
             remedy="Leave --diff out: rows of other keys cannot be compared.",
         )
+
+
+def _compared(replayed: Replayed, live: VersionRow, samples: int) -> Difference:
+    before, view = live.model, replayed.view
     types = {column.name: column.type.sql for column in before.columns}
     shared = [column.name for column in view.columns if types.get(column.name) == column.type.sql]
     values = [name for name in shared if name not in view.key]

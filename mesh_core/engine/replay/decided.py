@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -9,23 +10,23 @@ import psycopg
 
 from mesh_core.engine.intake import Intake
 from mesh_core.engine.reading import Reader, is_behind
+from mesh_core.engine.replay.extent import Extent
 from mesh_core.engine.routing import BUILT_IN, Router, decision_in
-from mesh_core.log.interface import Driver, TopicFacts
-from mesh_core.log.position import TopicPartition
+from mesh_core.errors import UsageError
+from mesh_core.log.interface import Driver
+from mesh_core.log.position import Position, TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store import checkpoints
 from mesh_core.store.held import Place
 from mesh_core.store.lookups import Decided, Decision
 
 
-def decided_before(
-    connection: psycopg.Connection[Any],
-    driver: Driver,
-    facts: Mapping[str, TopicFacts],
-    topics: Collection[str],
-    ends: Mapping[TopicPartition, int],
-) -> Decided:
-    """Decisions on records of these topics, made before `ends` of `mesh.events`, each record's in their order."""
+def decided_before(connection: psycopg.Connection[Any], driver: Driver, extent: Extent) -> Decided:
+    """Decisions on records that a replay reads, made before it, each record's in their order.
+
+    Raises UsageError where its position does not say which were made before it, though there are some.
+    """
+    topics, ends, facts = {at.topic for at in extent.ends}, extent.decided, extent.facts
     if not _any(connection, topics, ends):
         return {}
     router = Router({}, Intake((), BUILT_IN))
@@ -40,10 +41,17 @@ def decided_before(
                 standing[batch.partition] = batch.chunk.next_offset
                 for offset, item in zip(batch.chunk.offsets, batch.items, strict=True):
                     decision = decision_in(item, offset, router)
-                    if decision is not None and decision.topic in topics:
-                        known = facts[decision.topic].topic_id
-                        if decision.topic_id == known:
-                            found.setdefault(decision.letter, []).append(decision)
+                    if decision is None or decision.topic not in topics:
+                        continue
+                    at, letter = decision.letter
+                    if decision.topic_id == facts[at.topic].topic_id and letter < extent.ends.get(at, 0):
+                        found.setdefault(decision.letter, []).append(decision)
+    if found and not extent.names_decisions:
+        raise UsageError(
+            f"There are decisions on {len(found)} dead letters before the position, which does not say whether they had "
+            f"been made: it does not name {MESH_TOPIC}.",
+            remedy=f"Name it, too: with {json.dumps(Position(ends).to_json())} all that have been made until now count.",
+        )
     return found
 
 

@@ -65,7 +65,7 @@ def live_declaration(connection: psycopg.Connection[Any], name: str) -> Declared
 
 
 def declared_in(connection: psycopg.Connection[Any], file: Path, name: str) -> Declared:
-    """The view as `file` declares it; what it reads as the file declares it, else as it serves.
+    """The view, and what it reads, as `file` declares or imports it.
 
     The file may import what is declared elsewhere. Raises DeclarationError, and UsageError where it has no such view.
     """

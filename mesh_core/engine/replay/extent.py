@@ -13,6 +13,7 @@ from mesh_core.engine.guard import topic_problem
 from mesh_core.engine.replay.errors import ReplayRefused
 from mesh_core.errors import UsageError
 from mesh_core.log.interface import Consumer, Driver, TopicFacts
+from mesh_core.log.moment import milliseconds
 from mesh_core.log.position import Position, TopicPartition
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.store import checkpoints
@@ -22,13 +23,15 @@ from mesh_core.store import checkpoints
 class Extent:
     """Where the log begins and where the replay ends, by partition of the topics that feed it.
 
-    `decided` are the same of the topic that decisions on dead letters are in.
+    `decided` are the ends of the topic that decisions on dead letters are in; `names_decisions` tells whether they were asked
+    for, or follow from what was, or are all that there is.
     """
 
     facts: Mapping[str, TopicFacts]
     begins: Mapping[TopicPartition, int]
     ends: Mapping[TopicPartition, int]
     decided: Mapping[TopicPartition, int]
+    names_decisions: bool = True
 
     @property
     def position(self) -> Position:
@@ -83,7 +86,7 @@ def extent(
             problem := topic_problem(name, facts[name], rows, begins, last)
         ):
             raise ReplayRefused(problem, remedy="Restore the topic: a replay would be of another history.")
-    cut = {at: begins[at] for at in partitions if at.topic in topics and begins[at] > 0 and ends[at] > 0}
+    cut = {at: begins[at] for at in partitions if begins[at] > 0 and ends[at] > 0}
     if cut and not accept_truncated:
         said = ", ".join(f"{at} starts at {offset}" for at, offset in sorted(cut.items()))
         raise ReplayRefused(
@@ -94,7 +97,8 @@ def extent(
     own = {at: offset for at, offset in ends.items() if at.topic == MESH_TOPIC}
     ends = {at: offset for at, offset in ends.items() if at.topic in topics}
     starts = {at: min(begins[at], ends.get(at, begins[at])) for at in partitions}
-    return Extent(facts, starts, ends, own)
+    named = not isinstance(as_of, Position) or any(at.topic == MESH_TOPIC for at in as_of.offsets)
+    return Extent(facts, starts, ends, own, named)
 
 
 def _at_time(
@@ -103,7 +107,7 @@ def _at_time(
     time: datetime,
     last: Mapping[TopicPartition, int],
 ) -> dict[TopicPartition, int]:
-    found = consumer.offsets_for_time(partitions, int(time.timestamp() * 1000))
+    found = consumer.offsets_for_time(partitions, milliseconds(time))
     return {at: min(found[at], last[at]) for at in partitions}
 
 
@@ -113,12 +117,12 @@ def _at_position(
     partitions: Collection[TopicPartition],
     last: Mapping[TopicPartition, int],
 ) -> dict[TopicPartition, int]:
-    """The partitions that it does not name stand at 0; where it does not name `mesh.events`, all decisions count."""
+    """The partitions that it does not name stand at 0, but for those of `mesh.events` where it names none of them."""
     named = {at.topic for at in position.offsets}
     if missing := sorted(set(topics) - named):
         raise UsageError(
-            f"The position does not name {', '.join(missing)}, which feeds the view.",
-            remedy='Name every topic, such as {"sales.events": {"0": 42}}; {"0": 0} is its beginning.',
+            f"The position does not name {', '.join(missing)}, which feeds the view, or entries of workflows that are asked for.",
+            remedy='Name every topic, such as {"sales.events": {"0": 42}}; {"0": 0} is its beginning. Or give a time.',
         )
     known = set(partitions)
     for at, offset in sorted(position.offsets.items()):

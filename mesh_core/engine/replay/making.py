@@ -16,20 +16,23 @@ import psycopg
 from mesh_core.engine.building import Build, CannotBeCopied, make_ready
 from mesh_core.engine.bulk import can_be_copied
 from mesh_core.engine.deploy_report import Progress
+from mesh_core.engine.errors import DeployRefused
 from mesh_core.engine.progress import watched
 from mesh_core.engine.replay.asking import Wishes
 from mesh_core.engine.replay.decided import decided_before
 from mesh_core.engine.replay.declared import Declared
 from mesh_core.engine.replay.errors import ReplayRefused
 from mesh_core.engine.replay.extent import Extent, extent
-from mesh_core.errors import DependencyUnavailable, MeshError, UsageError
+from mesh_core.errors import DependencyUnavailable, UsageError
 from mesh_core.log.interface import Driver
 from mesh_core.log.position import Position
 from mesh_core.model.builtin import WorkflowEntry
+from mesh_core.model.catalog import digest
 from mesh_core.model.identifiers import key_parts
 from mesh_core.model.view_model import ViewModel
 from mesh_core.store import checkpoints, replays, tables, versions
 from mesh_core.store.connections import connect
+from mesh_core.store.lookups import Decided
 from mesh_core.store.replays import ReplayRow
 from mesh_core.store.tables import ENTRY, physical
 from mesh_core.store.versions import VersionRow
@@ -40,7 +43,7 @@ class Replayed:
     """A view as it was: `rows` of `view` in the table `relation`, which goes with the context that gave it.
 
     `wanted` is the session's table of the keys that were asked for; None: all were. `resumed` tells that a replay was gone on
-    with that had been interrupted. `live` is the version that serves now.
+    with that had been interrupted.
     """
 
     connection: psycopg.Connection[Any]
@@ -51,7 +54,6 @@ class Replayed:
     rows: int
     wanted: str | None
     resumed: bool
-    live: VersionRow | None
 
 
 @contextmanager
@@ -66,6 +68,7 @@ def replayed(
 
     Raises UsageError for a position, keys or a workflow that cannot be; ReplayRefused where the log has lost what is asked,
     or where it would take too much; DependencyUnavailable and LogUnavailable where Postgres or Kafka fail meanwhile.
+    Whatever is raised inside the context leaves what was made, for whoever asks for the same again.
     """
     if wishes.only.workflow is not None and ENTRY not in declared.entities:
         declared = declared.with_entries(WorkflowEntry.model)
@@ -73,28 +76,36 @@ def replayed(
         topics = {topic for name in declared.entities for topic in declared.topics_of(name)}
         progress(f"replaying {declared.view.name} from {', '.join(sorted(topics))}")
         found = extent(connection, driver, topics, wishes.as_of, accept_truncated=wishes.accept_truncated)
-        asked = _asked(declared, wishes, found)
+        decided = decided_before(connection, driver, found)
+        asked = _asked(declared, wishes, found, decided)
         row, resumed = replays.begin(connection, declared.view.name, asked, found.total)
-        made = _Replay(database_url, driver, connection, declared, wishes, found, row, progress)
+        made = _Replay(database_url, driver, connection, declared, wishes, found, decided, row, progress)
         try:
-            yield made.run(resumed=resumed)
-        except MeshError as error:
-            if not isinstance(error, DependencyUnavailable):  # of which the next one goes on
-                _drop(database_url, connection, row)
+            came_to = made.run(resumed=resumed)
+        except (ReplayRefused, DeployRefused, UsageError):  # after all else, the next one goes on
+            _drop(database_url, connection, row)
             raise
         except psycopg.OperationalError as error:
-            if made.too_large:
+            if made.too_large or isinstance(error, psycopg.errors.DiskFull):
                 _drop(database_url, connection, row)
+                most = f"more than {wishes.disk:,} bytes of" if made.too_large else "all of the"
                 raise ReplayRefused(
-                    f"The replay took more than {wishes.disk:,} bytes of disk.",
-                    remedy="Let it take more, --disk; or ask for less of it.",
+                    f"The replay took {most} disk.", remedy="Let it take more, --disk; or ask for less of it."
                 ) from error
-            said = str(error).strip().split("\n")[0].rstrip(".")
-            raise DependencyUnavailable(
-                f"Postgres failed during the replay: {said}.",
-                remedy="Replay again once it is well: it goes on where it was.",
-            ) from error
+            raise _unavailable(error) from error
+        try:
+            yield came_to
+        except psycopg.OperationalError as error:
+            raise _unavailable(error) from error
         _drop(database_url, connection, row)
+
+
+def _unavailable(error: psycopg.OperationalError) -> DependencyUnavailable:
+    said = str(error).strip().split("\n")[0].rstrip(".")
+    return DependencyUnavailable(
+        f"Postgres failed during the replay: {said}.",
+        remedy="Replay again once it is well: it goes on where it was.",
+    )
 
 
 def _drop(database_url: str, connection: psycopg.Connection[Any], row: ReplayRow) -> None:
@@ -107,12 +118,14 @@ def _drop(database_url: str, connection: psycopg.Connection[Any], row: ReplayRow
             replays.drop(another, row)
 
 
-def _asked(declared: Declared, wishes: Wishes, found: Extent) -> dict[str, Any]:
+def _asked(declared: Declared, wishes: Wishes, found: Extent, decided: Decided) -> dict[str, Any]:
     """All that decides the rows, as plain data: replays of the same can go on with one another."""
     return {
         "fingerprint": declared.fingerprint(),
         "position": found.position.to_json(),
-        "decided": Position(found.decided).to_json(),
+        "decided": digest(
+            [[str(at), offset, repr(decisions)] for (at, offset), decisions in sorted(decided.items())]
+        ),
         "begins": Position({at: found.begins[at] for at in found.ends}).to_json(),
         "topic_ids": {name: facts.topic_id for name, facts in sorted(found.facts.items())},
         "only": wishes.only.to_json(),
@@ -127,6 +140,7 @@ class _Replay:
     declared: Declared
     wishes: Wishes
     extent: Extent
+    decided: Decided
     row: ReplayRow
     progress: Progress
     too_large: bool = field(default=False, init=False)
@@ -152,7 +166,6 @@ class _Replay:
             rows,
             wanted,
             resumed,
-            self.declared.live,
         )
 
     # ---- entities
@@ -185,9 +198,6 @@ class _Replay:
             for row in rows
             if copying and can_be_copied(self.declared.entities[row.name]) and fed & set(row.topics)
         ]
-        decided = decided_before(
-            self.connection, self.driver, self.extent.facts, self.extent.facts, self.extent.decided
-        )
         build = Build(
             self.database_url,
             self.driver,
@@ -197,7 +207,7 @@ class _Replay:
             (),
             frozenset(copied),
             self.wishes.processes,
-            decided=decided,
+            decided=self.decided,
             name=self.row.connection_name,
         )
         if resumed:
@@ -224,7 +234,7 @@ class _Replay:
                     self.connection, model, row.relation, keyed=row.id not in build.copied
                 )
             for heap in build.heaps.values():
-                heap.create(self.connection)
+                heap.create(self.connection, logged=True)  # checkpoints are, and a replay goes on from them
             topics = {topic for row in build.rows for topic in row.topics}
             checkpoints.ensure(self.connection, [self.extent.facts[topic] for topic in topics], build.id)
             checkpoints.begin(self.connection, self.extent.begins, build.id)
@@ -253,9 +263,10 @@ class _Replay:
         plan = versions.plan_of(0, [*entities, row])
         (view,) = plan.views
         keys = self._keys(entities)
-        with self.connection.transaction(), self.connection.cursor() as cursor:
+        with self.connection.transaction():  # whoever watches the disk must see the table while it grows
             tables.drop_version(self.connection, row.relation)  # it may have been interrupted here
             tables.create_view_table(self.connection, self.declared.view, row.relation)
+        with self.connection.transaction(), self.connection.cursor() as cursor:
             for source in view.sources.values():
                 tables.analyze_once(cursor, source.relation)
             if keys is None:

@@ -7,6 +7,7 @@ digits after the point as its longest value has.
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from psycopg import Copy, sql
+from psycopg.errors import DependentObjectsStillExist, NumericValueOutOfRange
 
 from mesh_core.engine.replay.errors import ReplayRefused
 from mesh_core.engine.replay.making import Replayed
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 BLOCK = 8 * 2**20
 """Bytes that are parsed at once; no row may be longer."""
+MEMORY = "512MB"
+"""What DuckDB may take to write a table."""
 FILES = (".parquet", ".csv", ".duckdb")
 _MADE = "replayed by Flexmesh"
 """How the comment of a table begins that may be replaced."""
@@ -68,9 +72,17 @@ def write_file(replayed: Replayed, path: Path) -> None:
                 for block in copy:
                     file.write(block)
         case ".parquet":
-            _write_parquet(replayed, path)
+            with _translated(path):
+                _write_parquet(replayed, path)
         case _:
-            _write_duckdb(replayed, path)
+            was_there = path.exists()
+            try:
+                with _translated(path):
+                    _write_duckdb(replayed, path)
+            except BaseException:
+                if not was_there:
+                    path.unlink(missing_ok=True)
+                raise
 
 
 def move_to_schema(replayed: Replayed, schema: str) -> str:
@@ -94,7 +106,13 @@ def move_to_schema(replayed: Replayed, schema: str) -> str:
                 f"{schema}.{name} is there already, and no replay made it.",
                 remedy="Drop it, or name another schema.",
             )
-        connection.execute(f"DROP TABLE IF EXISTS {place}")
+        try:
+            connection.execute(f"DROP TABLE IF EXISTS {place}")
+        except DependentObjectsStillExist as error:
+            raise ReplayRefused(
+                f"{schema}.{name} is read by what is not of the mesh: {error.diag.message_detail}.",
+                remedy="Drop that, or name another schema.",
+            ) from error
         table = physical(replayed.relation)
         connection.execute(f"DROP POLICY IF EXISTS ruled ON {table}")
         connection.execute(f"ALTER TABLE {table} DISABLE ROW LEVEL SECURITY")
@@ -126,9 +144,8 @@ def batches(replayed: Replayed) -> Iterator[pa.RecordBatchReader]:
     fields = [_field(replayed, column) for column in replayed.view.columns]
     meta = {"flexmesh.view": replayed.view.name, "flexmesh.position": replayed.position.to_header()}
     schema = arrow.schema(fields, metadata=meta)
-    parsed = {
-        field.name: arrow.int64() if arrow.types.is_timestamp(field.type) else field.type for field in fields
-    }
+    # Arrow's parser knows no decimals of more than 38 digits; they are cast from text.
+    parsed = {field.name: _parsed(field.type) for field in fields}
     with _csv(replayed, _micros(replayed)) as copy:
         reader = csv.open_csv(
             # Postgres gives a row at a time; parsed alone each would take a millisecond.
@@ -145,6 +162,14 @@ def batches(replayed: Replayed) -> Iterator[pa.RecordBatchReader]:
             ),
         )
         yield arrow.RecordBatchReader.from_batches(schema, (_cast(batch, schema) for batch in reader))
+
+
+def _parsed(kind: pa.DataType) -> pa.DataType:
+    """As what a column is parsed that is cast to `kind`."""
+    types = _arrow().types
+    if types.is_decimal256(kind):
+        return _arrow().string()
+    return _arrow().int64() if types.is_timestamp(kind) else kind
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
@@ -182,10 +207,23 @@ def _decimal(replayed: Replayed, column: ViewColumn) -> pa.DataType:
         return arrow.decimal128(38, scale)
     if scale + whole <= 76:
         return arrow.decimal256(76, scale)
-    raise ReplayRefused(
-        f"{column.name} has a number of {scale + whole} digits, which no decimal of Arrow has room for.",
-        remedy="Write CSV, or a private schema.",
+    raise _no_room(
+        f"{column.name} has a number of {scale + whole} digits, which no decimal of Arrow has room for"
     )
+
+
+def _no_room(why: str) -> ReplayRefused:
+    return ReplayRefused(f"{why}.", remedy="Write CSV, or a private schema.")
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    """Values that a format has no room for are told in a sentence."""
+    arrow = _arrow()
+    try:
+        yield
+    except (arrow.ArrowException, NumericValueOutOfRange) as error:
+        raise _no_room(f"{path} cannot have these rows: {str(error).splitlines()[0].rstrip('.')}") from error
 
 
 class _Blocks(io.RawIOBase):
@@ -239,15 +277,21 @@ def _micros(replayed: Replayed) -> Sequence[str]:
 
 @contextmanager
 def _whole(path: Path) -> Iterator[Path]:
-    """A file beside `path` that takes its place once it is whole."""
+    """A file beside `path` that takes its place once it is whole. Raises UsageError while somebody else writes it."""
     part = path.with_name(f".{path.name}.part")
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with part.open("ab") as held:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(
+                f"Another replay writes {path}.", remedy="Wait for it, or name another."
+            ) from None
+        try:
+            yield part
+            os.fsync(held.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def _write_parquet(replayed: Replayed, path: Path) -> None:
@@ -278,6 +322,9 @@ def _write_duckdb(replayed: Replayed, path: Path) -> None:
         ) from error
     with database, batches(replayed) as reader:
         database.execute("SET TimeZone = 'UTC'")
+        database.execute(f"SET memory_limit = '{MEMORY}'")
+        if any(_arrow().types.is_decimal256(field.type) for field in reader.schema):
+            raise _no_room(f"{path} cannot have a number of more than 38 digits")
         database.register("replayed_batches", reader)
         database.execute("BEGIN")
         name = quote(replayed.view.name)

@@ -20,6 +20,7 @@ from mesh_core.log.archive.records import arrow
 from mesh_core.log.archive.writing import GROUP_RECORDS, Writer
 from mesh_core.log.errors import LogUnavailable
 from mesh_core.log.interface import Chunk, Consumer, Driver, TopicFacts
+from mesh_core.log.moment import milliseconds
 from mesh_core.log.position import Position, TopicPartition
 from mesh_core.stack.errors import StackBusy
 from mesh_core.stack.locks import exclusive
@@ -61,6 +62,8 @@ class Exported:
     bytes: int = 0
     position: Position = field(default_factory=Position)
     """Where what the folder has ends."""
+    lacking: Position = field(default_factory=Position)
+    """Where it begins, of partitions whose log had lost its beginning before: what comes before is in neither."""
 
 
 def export_topic(
@@ -125,6 +128,9 @@ class _Export:
             manifest.write(self.folder)
         ranges = {at: manifest.range_of(at.partition) for at in partitions}
         done.position = Position({at: found[1] if found else begins[at] for at, found in ranges.items()})
+        if self.selection.whole:
+            starts = {at: found[0] if found else begins[at] for at, found in ranges.items()}
+            done.lacking = Position({at: offset for at, offset in starts.items() if offset > 0})
         return done
 
     def _manifest(self) -> Manifest:
@@ -196,7 +202,7 @@ class _Export:
         if isinstance(moment, Position):
             found = {at: moment.offsets.get(at, 0) for at in partitions}
         else:
-            found = consumer.offsets_for_time(partitions, int(moment.timestamp() * 1000))
+            found = consumer.offsets_for_time(partitions, milliseconds(moment))
         return {at: min(max(found[at], first[at]), last[at]) for at in partitions}
 
     # ---- files

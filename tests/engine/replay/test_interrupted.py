@@ -97,6 +97,17 @@ def test_a_schema_of_ones_own_is_replaced_by_the_next_and_by_nobody_else(still_d
     for name in ("data", "public", "pg_x", "Lab"):
         with pytest.raises(UsageError), replaying(still_desk, "client_overview") as found:
             move_to_schema(found, name)
+    still_desk.execute("DROP TABLE lab.client_overview")
+    with replaying(still_desk, "client_overview") as found:
+        assert found.resumed, "what was made waits for a place that can have it"
+        move_to_schema(found, "lab")
+    still_desk.execute("CREATE VIEW lab.mine AS SELECT * FROM lab.client_overview")
+    with (
+        pytest.raises(ReplayRefused, match=r"read by what is not of the mesh: view lab\.mine"),
+        replaying(still_desk, "client_overview") as found,
+    ):
+        move_to_schema(found, "lab")
+    rows_at(still_desk, "client_overview")
     assert left_behind(still_desk) == []
 
 
@@ -119,20 +130,26 @@ class Cut(BaseException):
 
 def interrupted(desk: Mesh, monkeypatch: pytest.MonkeyPatch, windows: int) -> None:
     """Begin a replay that ends after some windows."""
-    done = 0
+    asked = 0
 
     def size(folding: Any) -> int:
-        nonlocal done
-        done += 1
-        if done > windows:
+        """Each window is as much as a poll gives."""
+        nonlocal asked
+        asked += 1
+        if asked > 2 * windows:
             raise Cut
-        return bulk.WINDOW_ROWS
+        return 0 if asked % 2 else bulk.WINDOW_ROWS
 
     with monkeypatch.context() as patch:
         patch.setattr(bulk, "_size", size)
         patch.setattr("mesh_core.engine.reading.POLL_RECORDS", 5)
         with pytest.raises(Cut):
             rows_at(desk, "client_overview")
+    read = desk.query("SELECT sum(next_offset) FROM mesh.checkpoints WHERE build < 0")
+    assert (int(read[0][0]) > 0) == (windows > 0)
+    assert desk.query(
+        "SELECT DISTINCT relpersistence::text FROM pg_class WHERE relname ~ 'past__' AND relkind = 'r'"
+    ) == [("p",)], "a crash of Postgres would empty it, but not the checkpoints"
 
 
 @pytest.mark.parametrize("windows", [0, 1, 2, 5])

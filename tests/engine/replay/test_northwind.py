@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import fcntl
 import json
 from collections import defaultdict
 from datetime import UTC, date, datetime
@@ -131,4 +132,11 @@ def test_a_file_that_says_no_format_is_refused(northwind: Mesh, tmp_path: Path) 
         replaying(northwind, "order_overview") as found,
     ):
         write_file(found, tmp_path / "orders.xlsx")
+    with replaying(northwind, "order_overview") as found:
+        assert found.resumed
+        path = tmp_path / "orders.csv"
+        with path.with_name(".orders.csv.part").open("ab") as other:
+            fcntl.flock(other, fcntl.LOCK_EX)
+            with pytest.raises(UsageError, match="Another replay writes"):
+                write_file(found, path)
     assert left_behind(northwind) == []

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 
-from mesh_core.engine.replay import Only, ReplayRefused, compare
+from mesh_core.engine.replay import Only, ReplayRefused, compare, write_file
 from mesh_core.errors import UsageError
 from mesh_core.log import TopicPartition
-from tests.engine.desk import ClientSaved, changes, say
+from mesh_core.log.moment import milliseconds
+from tests.engine.desk import ClientSaved, TicketOpened, catalog, changes, say
 from tests.engine.replay.replaying import left_behind, live, position_now, replaying, rows_at, rows_of
 from tests.support.mesh import ROOT, Mesh, checkpoints_of, environment_of, wait_for
 
@@ -135,3 +138,46 @@ def test_projectors_deploys_and_other_replays_go_on_meanwhile(desk: Mesh) -> Non
     assert live(desk) != before
     assert left_behind(desk) == []
     desk.assert_sound()
+
+
+def test_decisions_count_as_of_the_position_which_must_say_where_they_stand(desk: Mesh) -> None:
+    opened = b'{"specversion":"1.0","id":"x","source":"/x","type":"desk.client.saved.v1","time":"2026-01-01T00:00:00Z",'
+    bad = desk.send("desk.events", b"D1", b"{")
+    desk.project()
+    there, before = position_now(desk), live(desk)
+    desk.decide(bad, "edit", opened + b'"subject":"D1","data":{"client_id":"D1","name":"edited"}}')
+    desk.project()
+    after = live(desk)
+    assert after.keys() - before.keys() == {("D1",)}
+    assert rows_at(desk, "client_overview", as_of=there) == before
+    assert rows_at(desk, "client_overview", as_of=position_now(desk)) == after
+    with pytest.raises(UsageError, match=r"decisions on 1 dead letters .* does not name mesh\.events"):
+        rows_at(desk, "client_overview", as_of=there.restricted_to(["desk.events"]))
+    assert left_behind(desk) == []
+
+
+def test_numbers_of_many_digits_stay_exact_or_are_refused(desk: Mesh, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    changed = desk.deploy(catalog(sums=True))
+    assert changed.changed
+    for number, cost in enumerate((Decimal("1e20"), Decimal("1e-20")), 900):
+        desk.publish(TicketOpened(ticket_id=number, client_id="C1", cost=cost), number)
+    desk.project()
+    with replaying(desk, "client_overview") as found:
+        write_file(found, tmp_path / "wide.parquet")
+        with pytest.raises(ReplayRefused, match="more than 38 digits"):
+            write_file(found, tmp_path / "wide.duckdb")
+        write_file(found, tmp_path / "wide.csv")
+    rows = {
+        row["client_id"]: row["cost"] for row in parquet.read_table(tmp_path / "wide.parquet").to_pylist()
+    }
+    assert rows == {key: row["cost"] for (key,), row in live(desk).items()}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["wide.csv", "wide.parquet"]
+
+
+def test_times_are_utc_and_those_before_kafkas_are_before_everything(desk: Mesh) -> None:
+    for early in (datetime(1900, 1, 1, tzinfo=UTC), datetime(1969, 12, 31, 23, 59, 59, 999_000, UTC)):
+        assert rows_at(desk, "client_overview", as_of=early) == {}
+    assert milliseconds(datetime(1970, 1, 1, 0, 0, 1)) == 1000
+    assert milliseconds(datetime(1970, 1, 1, 0, 0, 1, 500, UTC)) == 1001

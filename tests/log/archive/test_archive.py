@@ -187,6 +187,15 @@ def test_exported_again_it_goes_on_and_removes_what_a_killed_export_left(
     assert [record[0] for record in topic.read(archived(topic.driver, tmp_path))[0]] == list(range(22))
 
 
+@pytest.mark.parametrize("driver", ["confluent-kafka"], indirect=True)
+def test_what_a_log_had_lost_before_the_first_export_is_said(topic: Topic, tmp_path: Path) -> None:
+    assert export(topic, tmp_path).lacking.offsets == {}
+    topic.write(0, 5)
+    topic.cut(0, 3)
+    assert export(topic, tmp_path).lacking.offsets == {topic.at(0): 3}
+    assert export(topic, tmp_path).lacking.offsets == {topic.at(0): 3}
+
+
 def test_times_are_found_in_what_is_archived(topic: Topic, tmp_path: Path) -> None:
     topic.write(0, 20)
     export(topic, tmp_path)
