@@ -111,7 +111,7 @@ def _replayed(ours: Sequence[Result], results: Sequence[Result]) -> Iterator[str
             continue
         if build and result.name == "mesh replay" and result.value < REPLAYED * build.value:
             yield f"replay: {result.value / build.value:.2f} of a bulk build's rate, less than {REPLAYED}"
-        if result.name.endswith("live p99") and result.value > LATE_MS:
+        if result.name.endswith("live latest") and result.value > LATE_MS:
             yield f"replay: live events are {result.value:.0f} ms late, more than {LATE_MS:.0f}"
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from mesh_core.cli.surroundings import Surroundings
+from mesh_core.cli.tailing import Wanted
 from mesh_core.errors import MeshError, UsageError
 from mesh_core.log import Driver, TopicFacts
 from mesh_core.log.archive import (
@@ -52,10 +52,8 @@ class Chosen:
         return Selection(begin, end, self._takes if self.types or self.workflow else None, said)
 
     def _takes(self, attributes: Mapping[str, str]) -> bool:
-        kind = attributes.get("type", "")
-        return (not self.types or any(fnmatchcase(kind, pattern) for pattern in self.types)) and (
-            self.workflow is None or attributes.get("workflowid", "").lower() == str(self.workflow)
-        )
+        wanted = Wanted(types=self.types, workflow=self.workflow)
+        return wanted.passes(attributes.get("type", ""), attributes.get("workflowid", ""))
 
 
 def export_topics(

@@ -37,8 +37,12 @@ class Wanted:
     def takes(self, event: bytes) -> bool:
         """Whether an event passes. Raises msgspec.DecodeError if it is not JSON."""
         facts = msgspec.json.decode(event, type=_Facts)
-        return (not self.types or any(fnmatchcase(facts.type, pattern) for pattern in self.types)) and (
-            self.workflow is None or facts.workflowid.lower() == str(self.workflow)
+        return self.passes(facts.type, facts.workflowid)
+
+    def passes(self, kind: str, workflow: str) -> bool:
+        """Whether an event of this type and workflow passes; of what has none, they are empty."""
+        return (not self.types or any(fnmatchcase(kind, pattern) for pattern in self.types)) and (
+            self.workflow is None or workflow.lower() == str(self.workflow)
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,8 +29,6 @@ from mesh_core.errors import DependencyUnavailable, UsageError
 from mesh_core.log.interface import Admin, Driver
 from mesh_core.model.builtin import MESH_TOPIC
 from mesh_core.model.catalog import Catalog
-from mesh_core.model.entity import EntityModel
-from mesh_core.model.event import Contract
 from mesh_core.store import checkpoints, deploys, grants, versions
 from mesh_core.store.connections import connect
 from mesh_core.store.registrations import registered_catalog, registrations
@@ -100,7 +98,7 @@ class _Work:
             connection,
             self.database_url,
             self.driver,
-            _contracts(catalog, rows),
+            [*versions.served_contracts(rows), *catalog.contracts.values()],  # what is declared counts
             catalog,
             facts,
             sorted({*catalog.topics, MESH_TOPIC, *also}),
@@ -151,17 +149,6 @@ def interrupted(connection: psycopg.Connection[Any]) -> list[VersionRow]:
     """Versions that a deploy left half-built. Nobody else may be deploying."""
     unfinished = ("building", "queued", "joined")
     return [row for row in versions.version_rows(connection) if row.state in unfinished]
-
-
-def _contracts(catalog: Catalog, rows: Sequence[VersionRow]) -> list[Contract]:
-    """Contracts of what serves though it is not declared any more, then of what is declared."""
-    left = [
-        fold.contract
-        for row in rows
-        if row.kind == "entity" and row.state == "live"
-        for fold in EntityModel.from_json(row.declaration).folds
-    ]
-    return [*left, *catalog.contracts.values()]
 
 
 __all__ = ["DeployReport", "Topics", "Wishes", "deploy"]

@@ -192,7 +192,8 @@ def _log(driver: Driver, consumer: Any, live: Mapping[TopicPartition, Checkpoint
         if begins[at] > 0 and live[at].next_offset > 0:
             raise LogIncomplete(
                 f"The log of {at} starts at offset {begins[at]}: what came before it is gone.",
-                remedy="Restore the topic; a history is read from the log, from its first record on.",
+                remedy="Name an archive of it in MESH_ARCHIVE, if mesh events export made one in time; a history is read from "
+                "the first record on.",
             )
     return Log(consumer, begins, {at: live[at].next_offset for at in there}, most)
 

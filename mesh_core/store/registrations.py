@@ -9,9 +9,9 @@ import psycopg
 from mesh_core.contracts import contracts_of
 from mesh_core.model.builtin import REGISTERED, SERVICE_CONTRACTS
 from mesh_core.model.catalog import Catalog
-from mesh_core.model.entity import EntityModel
 from mesh_core.model.event import Contract
 from mesh_core.store.tables import physical
+from mesh_core.store.versions import served_contracts, version_rows
 
 
 def registered_catalog(connection: psycopg.Connection[Any], code: Catalog) -> Catalog:
@@ -41,14 +41,7 @@ def _serving(connection: psycopg.Connection[Any], entity: str) -> str | None:
 
 def folded_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:
     """The contracts of what live entities fold, by event type."""
-    found: dict[str, Contract] = {}
-    rows = connection.execute(
-        "SELECT declaration FROM mesh.versions WHERE kind = 'entity' AND state = 'live'"
-    ).fetchall()
-    for (declaration,) in rows:
-        for fold in EntityModel.from_json(declaration).folds:
-            found[fold.contract.type] = fold.contract
-    return found
+    return {each.type: each for each in served_contracts(version_rows(connection, "live"))}
 
 
 def registered_contracts(connection: psycopg.Connection[Any]) -> dict[str, Contract]:

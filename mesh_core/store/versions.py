@@ -12,6 +12,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
 
 from mesh_core.model.entity import EntityModel
+from mesh_core.model.event import Contract
 from mesh_core.model.view_model import ViewModel
 from mesh_core.store.entity_writes import EntityVersion
 from mesh_core.store.scratch import Scratch
@@ -118,6 +119,16 @@ def version_rows(connection: psycopg.Connection[Any], state: str | None = None) 
             {"state": state},
         )
         return [VersionRow(**row) for row in cursor.fetchall()]
+
+
+def served_contracts(rows: Iterable[VersionRow]) -> list[Contract]:
+    """The contracts of the events that live entities among these fold."""
+    return [
+        fold.contract
+        for row in rows
+        if (row.kind, row.state) == ("entity", "live")
+        for fold in EntityModel.from_json(row.declaration).folds
+    ]
 
 
 def live_plan(connection: psycopg.Connection[Any]) -> Plan:

@@ -61,7 +61,7 @@ def live_declaration(connection: psycopg.Connection[Any], name: str) -> Declared
         )
     by_id = {row.id: row for row in rows}
     entities = {entity: _entity(by_id[id_]) for entity, id_ in live.reads.items()}
-    return Declared(_view(live), entities, _contracts(rows, Catalog.of()), _entry_topics(rows), live)
+    return Declared(_view(live), entities, versions.served_contracts(rows), _entry_topics(rows), live)
 
 
 def declared_in(connection: psycopg.Connection[Any], file: Path, name: str) -> Declared:
@@ -79,7 +79,8 @@ def declared_in(connection: psycopg.Connection[Any], file: Path, name: str) -> D
     view = catalog.views[name]
     entities = {entity: catalog.entities[entity] for entity in view.entities}
     topics = {*_entry_topics(rows), *(model.topic for model in entities.values())}
-    return Declared(view, entities, _contracts(rows, catalog), sorted(topics), _live(rows, name))
+    contracts = [*versions.served_contracts(rows), *catalog.contracts.values()]  # what is declared counts
+    return Declared(view, entities, contracts, sorted(topics), _live(rows, name))
 
 
 def _live(rows: Sequence[VersionRow], name: str) -> VersionRow | None:
@@ -92,13 +93,6 @@ def _view(row: VersionRow) -> ViewModel:
 
 def _entity(row: VersionRow) -> EntityModel:
     return EntityModel.from_json(row.declaration)
-
-
-def _contracts(rows: Sequence[VersionRow], catalog: Catalog) -> Sequence[Contract]:
-    """Contracts of what serves, then of what is declared, which count where both know a type."""
-    live = [_entity(row) for row in rows if (row.kind, row.state) == ("entity", "live")]
-    folded = [fold.contract for model in live for fold in model.folds]
-    return [*folded, *catalog.contracts.values()]
 
 
 def _entry_topics(rows: Sequence[VersionRow]) -> Sequence[str]:

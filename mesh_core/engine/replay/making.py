@@ -328,6 +328,3 @@ class _Replay:
         if replays.size(connection, self.row) > self.wishes.disk:
             self.too_large = True
             replays.end_sessions(connection, self.row)
-
-
-__all__ = ["Replayed", "replayed"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from psycopg.errors import DependentObjectsStillExist, NumericValueOutOfRange
 from mesh_core.engine.replay.errors import ReplayRefused
 from mesh_core.engine.replay.making import Replayed
 from mesh_core.errors import UsageError
+from mesh_core.extras import arrow, duckdb
 from mesh_core.model.identifiers import name_problem
 from mesh_core.model.view_model import ViewColumn
 from mesh_core.store.schemas import CONTROL, DATA, READ
@@ -47,9 +48,9 @@ def check_file(path: Path) -> None:
     if not path.parent.is_dir():
         raise UsageError(f"There is no folder {path.parent}.", remedy="Make it first.")
     if path.suffix != ".csv":
-        _arrow()
+        arrow()
     if path.suffix == ".duckdb":
-        _duckdb()
+        duckdb()
 
 
 def check_schema(name: str) -> None:
@@ -138,18 +139,19 @@ def move_to_schema(replayed: Replayed, schema: str) -> str:
 @contextmanager
 def batches(replayed: Replayed) -> Iterator[pa.RecordBatchReader]:
     """The rows in order of their key, as Arrow record batches. They are read as they are asked for."""
-    arrow = _arrow()
+    pa = arrow()
     from pyarrow import csv
 
-    fields = [_field(replayed, column) for column in replayed.view.columns]
+    digits = _digits(replayed)
+    fields = [_field(column, digits) for column in replayed.view.columns]
     meta = {"flexmesh.view": replayed.view.name, "flexmesh.position": replayed.position.to_header()}
-    schema = arrow.schema(fields, metadata=meta)
+    schema = pa.schema(fields, metadata=meta)
     # Arrow's parser knows no decimals of more than 38 digits; they are cast from text.
     parsed = {field.name: _parsed(field.type) for field in fields}
     with _csv(replayed, _micros(replayed)) as copy:
         reader = csv.open_csv(
             # Postgres gives a row at a time; parsed alone each would take a millisecond.
-            arrow.PythonFile(io.BufferedReader(_Blocks(copy), BLOCK), mode="r"),
+            pa.PythonFile(io.BufferedReader(_Blocks(copy), BLOCK), mode="r"),
             read_options=csv.ReadOptions(use_threads=False, block_size=BLOCK),
             parse_options=csv.ParseOptions(newlines_in_values=True),
             convert_options=csv.ConvertOptions(
@@ -161,52 +163,60 @@ def batches(replayed: Replayed) -> Iterator[pa.RecordBatchReader]:
                 false_values=["f"],
             ),
         )
-        yield arrow.RecordBatchReader.from_batches(schema, (_cast(batch, schema) for batch in reader))
+        yield pa.RecordBatchReader.from_batches(schema, (_cast(batch, schema) for batch in reader))
 
 
 def _parsed(kind: pa.DataType) -> pa.DataType:
     """As what a column is parsed that is cast to `kind`."""
-    types = _arrow().types
+    types = arrow().types
     if types.is_decimal256(kind):
-        return _arrow().string()
-    return _arrow().int64() if types.is_timestamp(kind) else kind
+        return arrow().string()
+    return arrow().int64() if types.is_timestamp(kind) else kind
 
 
 def _cast(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
-    arrow = _arrow()
+    pa = arrow()
     columns = [column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)]
-    return arrow.RecordBatch.from_arrays(columns, schema=schema)
+    return pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
-def _field(replayed: Replayed, column: ViewColumn) -> pa.Field:
-    arrow = _arrow()
+def _field(column: ViewColumn, digits: Mapping[str, tuple[int, int]]) -> pa.Field:
+    pa = arrow()
     kinds = {
-        "int": arrow.int64(),
-        "text": arrow.string(),
-        "float": arrow.float64(),
-        "bool": arrow.bool_(),
-        "timestamptz": arrow.timestamp("us", "UTC"),
-        "date": arrow.date32(),
-        "uuid": arrow.string(),
-        "json": arrow.string(),
+        "int": pa.int64(),
+        "text": pa.string(),
+        "float": pa.float64(),
+        "bool": pa.bool_(),
+        "timestamptz": pa.timestamp("us", "UTC"),
+        "date": pa.date32(),
+        "uuid": pa.string(),
+        "json": pa.string(),
     }
-    kind = _decimal(replayed, column) if column.type.kind == "numeric" else kinds[column.type.kind]
-    return arrow.field(column.name, kind, nullable=column.type.nullable)
+    kind = _decimal(column, *digits[column.name]) if column.name in digits else kinds[column.type.kind]
+    return pa.field(column.name, kind, nullable=column.type.nullable)
 
 
-def _decimal(replayed: Replayed, column: ViewColumn) -> pa.DataType:
-    """A decimal that has room for every value of the column, digits after the point included."""
-    arrow, name = _arrow(), quote(column.name)
-    row = replayed.connection.execute(
-        f"SELECT coalesce(max(scale({name})), 0), coalesce(max(length(trunc(abs({name}))::text)), 1) "
-        f"FROM {physical(replayed.relation)}"
-    ).fetchone()
+def _digits(replayed: Replayed) -> dict[str, tuple[int, int]]:
+    """Of each numeric column the most digits before the point, and after it, of any value: by one look at the table."""
+    columns = [column for column in replayed.view.columns if column.type.kind == "numeric"]
+    if not columns:
+        return {}
+    asked = ", ".join(
+        f"coalesce(max(length(trunc(abs({name}))::text)), 1), coalesce(max(scale({name})), 0)"
+        for name in (quote(column.name) for column in columns)
+    )
+    row = replayed.connection.execute(f"SELECT {asked} FROM {physical(replayed.relation)}").fetchone()
     assert row is not None
-    scale, whole = max(row[0], column.type.scale or 0), row[1]
+    return {column.name: (row[2 * n], row[2 * n + 1]) for n, column in enumerate(columns)}
+
+
+def _decimal(column: ViewColumn, whole: int, scale: int) -> pa.DataType:
+    """A decimal that has room for every value of the column, digits after the point included."""
+    pa, scale = arrow(), max(scale, column.type.scale or 0)
     if scale + whole <= 38:
-        return arrow.decimal128(38, scale)
+        return pa.decimal128(38, scale)
     if scale + whole <= 76:
-        return arrow.decimal256(76, scale)
+        return pa.decimal256(76, scale)
     raise _no_room(
         f"{column.name} has a number of {scale + whole} digits, which no decimal of Arrow has room for"
     )
@@ -219,10 +229,10 @@ def _no_room(why: str) -> ReplayRefused:
 @contextmanager
 def _translated(path: Path) -> Iterator[None]:
     """Values that a format has no room for are told in a sentence."""
-    arrow = _arrow()
+    pa = arrow()
     try:
         yield
-    except (arrow.ArrowException, NumericValueOutOfRange) as error:
+    except (pa.ArrowException, NumericValueOutOfRange) as error:
         raise _no_room(f"{path} cannot have these rows: {str(error).splitlines()[0].rstrip('.')}") from error
 
 
@@ -308,49 +318,32 @@ def _write_parquet(replayed: Replayed, path: Path) -> None:
 
 def _write_duckdb(replayed: Replayed, path: Path) -> None:
     """Replace the view's table in a DuckDB file, in one transaction; a file that is no database is refused."""
-    duckdb = _duckdb()
+    db = duckdb()
     json = [column.name for column in replayed.view.columns if column.type.kind == "json"]
     uuid = [column.name for column in replayed.view.columns if column.type.kind == "uuid"]
     casts = [f"{quote(name)}::JSON AS {quote(name)}" for name in json]
     casts += [f"{quote(name)}::UUID AS {quote(name)}" for name in uuid]
     chosen = f"* REPLACE ({', '.join(casts)})" if casts else "*"
     try:
-        database = duckdb.connect(str(path))
-    except duckdb.Error as error:
+        database = db.connect(str(path))
+    except db.Error as error:
         raise UsageError(
             f"{path} cannot be opened by DuckDB: {error}.", remedy="Name another file."
         ) from error
     with database, batches(replayed) as reader:
         database.execute("SET TimeZone = 'UTC'")
         database.execute(f"SET memory_limit = '{MEMORY}'")
-        if any(_arrow().types.is_decimal256(field.type) for field in reader.schema):
+        if any(arrow().types.is_decimal256(field.type) for field in reader.schema):
             raise _no_room(f"{path} cannot have a number of more than 38 digits")
         database.register("replayed_batches", reader)
-        database.execute("BEGIN")
         name = quote(replayed.view.name)
-        database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {chosen} FROM replayed_batches")
         said = f"{_MADE}: as of {replayed.position.to_header()}".replace("'", "''")
-        database.execute(f"COMMENT ON TABLE {name} IS '{said}'")
-        database.execute("COMMIT")
-
-
-def _arrow() -> Any:
-    try:
-        import pyarrow
-    except ImportError:
-        raise _missing("pyarrow") from None
-    return pyarrow
-
-
-def _duckdb() -> Any:
-    try:
-        import duckdb
-    except ImportError:
-        raise _missing("duckdb") from None
-    return duckdb
-
-
-def _missing(name: str) -> UsageError:
-    return UsageError(
-        f"{name} is not installed.", remedy='pip install "flexmesh[analysis]"; CSV and --schema need nothing.'
-    )
+        try:
+            database.execute("BEGIN")
+            database.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT {chosen} FROM replayed_batches")
+            database.execute(f"COMMENT ON TABLE {name} IS '{said}'")
+            database.execute("COMMIT")
+        except db.Error as error:
+            raise _no_room(
+                f"{path} cannot have these rows: {str(error).splitlines()[0].rstrip('.')}"
+            ) from error

@@ -7,9 +7,10 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from mesh_core.extras import arrow
 from mesh_core.log.archive.errors import ArchiveRefused
 from mesh_core.log.archive.manifest import File, Manifest
-from mesh_core.log.archive.records import arrow, chunks_of, parted
+from mesh_core.log.archive.records import chunks_of, parted
 from mesh_core.log.interface import Admin, AssignmentListener, Chunk, Consumer, Driver, Producer
 from mesh_core.log.lifetime import Closing
 from mesh_core.log.position import Position, TopicPartition

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mesh_core.errors import MeshError, UsageError
+from mesh_core.errors import MeshError
 
 
 class ArchiveRefused(MeshError):
@@ -11,8 +11,3 @@ class ArchiveRefused(MeshError):
 
 class ArchiveDamaged(MeshError):
     """An archive is not as its manifest says."""
-
-
-def missing_arrow() -> UsageError:
-    """Whoever reads or writes an archive needs Arrow."""
-    return UsageError("pyarrow is not installed.", remedy='pip install "flexmesh[analysis]".')

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from mesh_core.errors import UsageError
+from mesh_core.extras import arrow
 from mesh_core.log.archive.errors import ArchiveRefused
 from mesh_core.log.archive.manifest import NAME, File, Manifest, damaged, sync_folder
-from mesh_core.log.archive.records import arrow
 from mesh_core.log.archive.writing import GROUP_RECORDS, Writer
 from mesh_core.log.errors import LogUnavailable
 from mesh_core.log.interface import Chunk, Consumer, Driver, TopicFacts

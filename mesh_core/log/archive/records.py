@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mesh_core.log.archive.errors import missing_arrow
+from mesh_core.extras import arrow
 from mesh_core.log.archive.manifest import File, damaged
 from mesh_core.log.cloudevents import is_binary
 from mesh_core.log.interface import Chunk, Headers
@@ -23,15 +23,6 @@ _RECORD = ("offset", "timestamp", "key", "value", "headers")
 """The columns that are what Kafka had."""
 ATTRIBUTES = ("id", "type", "source", "subject", "time", "workflowid")
 """Attributes of events that have columns of their own, as texts; null where a record is no CloudEvent."""
-
-
-def arrow() -> Any:
-    """The module. Raises UsageError where it is not installed."""
-    try:
-        import pyarrow
-    except ImportError:
-        raise missing_arrow() from None
-    return pyarrow
 
 
 def schema() -> pa.Schema:

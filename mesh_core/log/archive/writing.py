@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mesh_core.log.archive.records import arrow, attributes_of, batch_of, schema
+from mesh_core.extras import arrow
+from mesh_core.log.archive.records import attributes_of, batch_of, schema
 from mesh_core.log.interface import Chunk
 
 if TYPE_CHECKING:
