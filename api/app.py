@@ -69,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             yield
             await mesh.ingesting.close()
             await mesh.publishing.close()
+            await mesh.histories.close()
 
     app = FastAPI(
         title="Flexmesh",

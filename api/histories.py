@@ -24,6 +24,8 @@ AT_ONCE = 2
 """Histories that one API process has told at the same time."""
 LOOK_SECONDS = 0.5
 """How long after a client has gone its history is still told."""
+READY_SECONDS = 300
+"""How long a process waits for the next history. To start one takes longer than most histories do."""
 _decode = msgspec.json.Decoder(float_hook=Decimal).decode
 _ERRORS: dict[str, type[MeshError]] = {
     kind.__name__: kind
@@ -38,6 +40,11 @@ class Histories:
     def __init__(self, settings: Settings, database_url: str, kafka: KafkaConfig) -> None:
         self._settings, self._database_url, self._kafka = settings, database_url, kafka
         self._running = 0
+        self._ready = _Ready()
+
+    async def close(self) -> None:
+        """Let go of the process that waits for the next history."""
+        await self._ready.close()
 
     async def told(self, view: str, key: str, is_gone: Callable[[], Awaitable[bool]]) -> Told:
         """The history of a row, whole; `is_gone` says whether nobody waits for it any more.
@@ -75,12 +82,7 @@ class Histories:
             self._settings.history_events,
             None if archive is None else str(archive),
         )
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "mesh_core.engine.lineage_process"),
-            stdin=PIPE,
-            stdout=PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
+        process = await self._ready.take()
         reading = asyncio.create_task(_read(process, order))
         try:
             async with asyncio.timeout(self._settings.history_seconds):
@@ -88,7 +90,6 @@ class Histories:
                     if await is_gone():
                         raise read.ReadUnavailable("Nobody waits for the history any more.")
                 found: dict[str, Any] = await asyncio.to_thread(_decode, reading.result())
-                return found
         except TimeoutError:
             raise read.ReadTimeout(
                 f"The history was not told within {self._settings.history_seconds:g} s.",
@@ -104,6 +105,63 @@ class Histories:
                 process.kill()
             await process.wait()
             await asyncio.gather(reading, return_exceptions=True)
+        await self._ready.prepare()
+        return found
+
+
+class _Ready:
+    """A process that has started already, for the next history; for a while."""
+
+    def __init__(self) -> None:
+        self._process: Process | None = None
+        self._ending: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def take(self) -> Process:
+        """It, or a new one."""
+        process = self._forget()
+        return await _started() if process is None or process.returncode is not None else process
+
+    async def prepare(self) -> None:
+        """Start one, unless there is one."""
+        if self._is_wanted():
+            process = await _started()
+            if self._is_wanted():
+                self._process = process
+                self._ending = asyncio.get_running_loop().call_later(READY_SECONDS, self._end)
+            else:  # another came before it
+                process.kill()
+                await process.wait()
+
+    async def close(self) -> None:
+        """End it, and start no more."""
+        self._closed = True
+        if (process := self._end()) is not None:
+            await process.wait()
+
+    def _is_wanted(self) -> bool:
+        return self._process is None and not self._closed
+
+    def _end(self) -> Process | None:
+        process = self._forget()
+        if process is not None and process.returncode is None:
+            process.kill()
+        return process
+
+    def _forget(self) -> Process | None:
+        if self._ending is not None:
+            self._ending.cancel()
+        process, self._process = self._process, None
+        return process
+
+
+async def _started() -> Process:
+    return await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "mesh_core.engine.lineage_process"),
+        stdin=PIPE,
+        stdout=PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )
 
 
 async def _read(process: Process, order: Order) -> bytes:

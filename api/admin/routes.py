@@ -15,6 +15,7 @@ from mesh_core.errors import MeshError
 from mesh_core.model import Catalog
 from mesh_core.read.status import unready
 from mesh_core.read.subject import ADMIN
+from mesh_core.store.migrate import newest_revision
 from mesh_core.telemetry.metrics import API
 
 router = APIRouter(tags=["admin"])
@@ -61,4 +62,4 @@ async def _reasons(mesh: Mesh) -> list[str]:
         catalog = await asyncio.to_thread(Catalog.load, mesh.settings.catalog)
     except MeshError as error:
         return [str(error)]
-    return await unready(mesh.database, [*catalog.entities, *catalog.views])
+    return await unready(mesh.database, [*catalog.entities, *catalog.views], newest_revision())

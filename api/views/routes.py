@@ -134,8 +134,8 @@ async def get_history(request: Request) -> Response:
     view, key = request.path_params["view"], request.path_params["key"]
     media_type(request.headers, (JSON,))
     given = only(request, ("limit", "cursor"))
+    wanted = read.HistoryPage.of(given.get("limit"), given.get("cursor"), mesh.paging)
     reader = await reading(request)
     await read.one_row(reader, view, key)  # whoever may not see the row learns nothing of what it was
     told = await mesh.histories.told(view, key, request.is_disconnected)
-    page = await read.history_seen(reader, view, told, mesh.paging, given.get("limit"), given.get("cursor"))
-    return page_answer(request, page)
+    return page_answer(request, await read.history_seen(reader, view, told, wanted))

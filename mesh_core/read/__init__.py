@@ -11,7 +11,7 @@ from mesh_core.read.database import Database
 from mesh_core.read.deploys import deploys, one_deploy
 from mesh_core.read.errors import ReadError
 from mesh_core.read.grammar import Paging
-from mesh_core.read.histories import Told, history_seen
+from mesh_core.read.histories import HistoryPage, Told, history_seen
 from mesh_core.read.registered import registered_view, registered_views, undeployed
 from mesh_core.read.roles import check_grants, grants, roles
 from mesh_core.read.rows import Answer, Page, Stream, list_rows, one_row, stream_rows
@@ -27,6 +27,7 @@ __all__ = [
     "Asked",
     "Database",
     "Demand",
+    "HistoryPage",
     "Live",
     "MeshStatus",
     "Page",

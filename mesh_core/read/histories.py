@@ -54,14 +54,24 @@ class Told:
     steps: Sequence[Mapping[str, Any]]
 
 
-async def history_seen(
-    reader: Reader, view: str, told: Told, paging: Paging, limit: str | None = None, cursor: str | None = None
-) -> Page:
-    """A page of the steps that the reader's subject may see, the newest first. Raises ReadError.
+@dataclass(frozen=True)
+class HistoryPage:
+    """A page of a history: at most `most` steps, of those that have at most `older` before them."""
 
-    The cursor is how many older steps there are, which newer events do not change.
-    """
-    most = limit_of(limit, paging)
+    most: int
+    older: int | None
+
+    @classmethod
+    def of(cls, limit: str | None, cursor: str | None, paging: Paging) -> HistoryPage:
+        """Raises InvalidParameter or InvalidCursor.
+
+        The cursor is how many older steps there are, which newer events do not change.
+        """
+        return cls(limit_of(limit, paging), None if cursor is None else _older(cursor))
+
+
+async def history_seen(reader: Reader, view: str, told: Told, wanted: HistoryPage) -> Page:
+    """A page of the steps that the reader's subject may see, the newest first. Raises ReadError."""
     async with reader.snapshot() as (live, connection):
         version = view_of(live, view)
         if version.number != told.number:
@@ -71,8 +81,8 @@ async def history_seen(
         states = await _states(connection, version, [step["after"] for step in told.steps])
         shown = await _events_shown(live, connection, [step["cause"] for step in told.steps])
     steps = list(_steps(told.steps, states, shown))
-    end = len(steps) if cursor is None else min(_older(cursor), len(steps))
-    start = max(0, end - most)
+    end = len(steps) if wanted.older is None else min(wanted.older, len(steps))
+    start = max(0, end - wanted.most)
     page = steps[start:end][::-1]
     following = str(start) if start > 0 else None
     body = _encoder.encode(page).decode()

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
 
 import psycopg
-from alembic.script import ScriptDirectory
 from psycopg.rows import class_row
 
 from mesh_core.log.position import Position, TopicPartition
@@ -19,7 +17,6 @@ from mesh_core.read.errors import NotMigrated, ReadError, ReadUnavailable
 from mesh_core.read.versions import LOAD, live_from
 from mesh_core.store.deploys import STATE
 from mesh_core.store.grants import central_problems
-from mesh_core.store.migrate import SCRIPTS
 
 
 @dataclass(frozen=True)
@@ -198,24 +195,19 @@ SELECT (SELECT version_num FROM mesh.alembic_version),
 """
 
 
-async def unready(database: Database, declared: Collection[str]) -> list[str]:
+async def unready(database: Database, declared: Collection[str], newest: str | None) -> list[str]:
     """Why reads cannot be trusted, a sentence each; empty when they can.
 
-    `declared` are the names of entities and views that should be deployed.
+    `declared` are the names of entities and views that should be deployed, `newest` the control schema's revision.
     """
     try:
         revision, live, halted = (await database.fetch(Statement(_READINESS, ())))[0]
     except ReadError as error:
         return [str(error)]
     reasons = []
-    if revision != (newest := _newest_revision()):
+    if revision != newest:
         reasons.append(f"The control schema is at {revision}, not {newest}. Run mesh migrate.")
     if missing := sorted(set(declared) - set(live or ())):
         reasons.append(f"Not deployed: {', '.join(missing)}. Run mesh deploy.")
     reasons += [f"Halted: {reason}" for reason in halted or ()]
     return reasons
-
-
-@cache
-def _newest_revision() -> str | None:
-    return ScriptDirectory(str(SCRIPTS)).get_current_head()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -14,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from mesh_core.errors import MeshError
 from mesh_core.store.schemas import CONTROL
 
-SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
+_SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
 LOCK = 0x6D657368  # "mesh"; a session lock, so that a second migrator waits and then finds nothing to do
 
 
@@ -26,8 +27,8 @@ def migrate(database_url: str) -> str:
     """The revision after migrating. Raises MigrationFailed if it is not the newest known here."""
     engine = create_engine(database_url, poolclass=NullPool)
     config = Config()
-    config.set_main_option("script_location", str(SCRIPTS))
-    newest = ScriptDirectory.from_config(config).get_current_head()
+    config.set_main_option("script_location", str(_SCRIPTS))
+    newest = newest_revision()
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
         try:
@@ -46,6 +47,12 @@ def migrate(database_url: str) -> str:
             f"The control schema is at {reached}, not {newest}.", remedy="Run mesh migrate again."
         )
     return str(reached)
+
+
+@cache
+def newest_revision() -> str | None:
+    """The revision that the control schema should have."""
+    return ScriptDirectory(str(_SCRIPTS)).get_current_head()
 
 
 def current_revision(connection: object) -> str | None:

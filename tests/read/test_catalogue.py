@@ -27,6 +27,7 @@ from mesh_core.read import (
 from mesh_core.read.database import Reader
 from mesh_core.read.status import unready
 from mesh_core.store.control import held_events
+from mesh_core.store.migrate import newest_revision
 from tests.read.declarations import catalog, deploy_by_hand, insert, order
 
 Reading = Callable[[Callable[[Reader], Awaitable[Any]]], Any]
@@ -214,9 +215,9 @@ def test_the_timeline_is_in_order_of_time_and_filtered(deployed_url: str, readin
 
 
 def test_readiness_names_what_is_missing(database_url: str, deployed_url: str, reading: Reading) -> None:
-    assert reading(lambda database: unready(database.database, DECLARED)) == []
+    assert reading(lambda database: unready(database.database, DECLARED, newest_revision())) == []
     halt(deployed_url, "re-created")
-    assert reading(lambda database: unready(database.database, [*DECLARED, "late"])) == [
+    assert reading(lambda database: unready(database.database, [*DECLARED, "late"], newest_revision())) == [
         "Not deployed: late. Run mesh deploy.",
         "Halted: logistics.events[1]: re-created",
     ]
@@ -229,7 +230,7 @@ def test_a_database_without_schema_says_so(database_url: str) -> None:
         async with Database(database_url, pool_size=1, statement_timeout_seconds=1) as database:
             with pytest.raises(errors.NotMigrated):
                 await views(database.as_itself)
-            return await unready(database, ())
+            return await unready(database, (), newest_revision())
 
     assert "mesh migrate" in asyncio.run(read())[0]
     with pytest.raises(errors.NotMigrated):
