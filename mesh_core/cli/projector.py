@@ -11,8 +11,6 @@ from mesh_core.cli.signals import on_signals
 
 if TYPE_CHECKING:
     from mesh_core.cli.surroundings import Surroundings
-    from mesh_core.engine.projector import Projector
-    from mesh_core.telemetry import MetricsServer
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +31,7 @@ def projector() -> None:
     from mesh_core.engine.collecting import rarely_collected
     from mesh_core.engine.projector import Projector
     from mesh_core.errors import DependencyUnavailable
-    from mesh_core.telemetry import configure_logging, get_logger
+    from mesh_core.telemetry import configure_logging, get_logger, metrics_served
 
     mesh = find_surroundings()
     configure_logging(mesh.settings)
@@ -45,9 +43,12 @@ def projector() -> None:
         running.stop()
 
     on_signals(stop)
-    server = _serve(mesh, running)
+
+    def halted() -> list[str]:
+        return [f"{topic}: {why}" for topic, why in running.halted.items()]
+
     try:
-        with rarely_collected():
+        with metrics_served(mesh.settings.projector_metrics_port, halted), rarely_collected():
             if _kafka_answers(mesh, stopping):
                 running.run()
     except (DependencyUnavailable, psycopg.OperationalError) as error:
@@ -55,23 +56,7 @@ def projector() -> None:
         if not stopping.is_set():
             raise
         get_logger(__name__).info("stopped while waiting", cause=str(error).split("\n")[0])
-    finally:
-        if server is not None:
-            server.close()
     get_logger(__name__).info("stopped")
-
-
-def _serve(mesh: Surroundings, running: Projector) -> MetricsServer | None:
-    from mesh_core.telemetry import MetricsPortTaken, get_logger, serve_metrics
-
-    port = mesh.settings.projector_metrics_port
-    if port == 0:
-        return None
-    try:
-        return serve_metrics(port, lambda: [f"{topic}: {why}" for topic, why in running.halted.items()])
-    except MetricsPortTaken as error:
-        get_logger(__name__).warning("no metrics", reason=str(error))
-        return None
 
 
 def _kafka_answers(mesh: Surroundings, stopping: threading.Event) -> bool:

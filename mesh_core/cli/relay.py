@@ -9,9 +9,8 @@ import typer
 from mesh_core.cli.signals import on_signals
 
 if TYPE_CHECKING:
-    from mesh_core.emit.relay import OutboxAddress, Relay
+    from mesh_core.emit.relay import OutboxAddress
     from mesh_core.settings import Settings
-    from mesh_core.telemetry import MetricsServer
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +39,7 @@ def relay(
     from mesh_core.emit.relay import Relay
     from mesh_core.log import KafkaConfig
     from mesh_core.settings import load_settings
-    from mesh_core.telemetry import configure_logging, get_logger
+    from mesh_core.telemetry import configure_logging, get_logger, metrics, metrics_served
 
     if sql:
         typer.echo(outbox_sql(table), nl=False)
@@ -55,12 +54,9 @@ def relay(
         retention_seconds=settings.relay_retention_seconds,
     )
     on_signals(running.stop)
-    server = _serve(settings, running)
-    try:
+    port, setting = settings.relay_metrics_port, "MESH_RELAY_METRICS_PORT"
+    with metrics_served(port, running.problems, metrics.RELAY, setting):
         running.run(until_empty=until_empty)
-    finally:
-        if server is not None:
-            server.close()
     get_logger(__name__).info("stopped")
 
 
@@ -77,16 +73,3 @@ def _addresses(given: list[str], settings: Settings) -> list[OutboxAddress]:
     if twice := [each.service for each in found if sum(each == other for other in found) > 1]:
         raise UsageError(f"The same outbox of {twice[0]} is named twice.", remedy="Name it once.")
     return found
-
-
-def _serve(settings: Settings, running: Relay) -> MetricsServer | None:
-    from mesh_core.telemetry import MetricsPortTaken, get_logger, metrics, serve_metrics
-
-    port = settings.relay_metrics_port
-    if port == 0:
-        return None
-    try:
-        return serve_metrics(port, running.problems, metrics.RELAY, "MESH_RELAY_METRICS_PORT")
-    except MetricsPortTaken as error:
-        get_logger(__name__).warning("no metrics", reason=str(error))
-        return None

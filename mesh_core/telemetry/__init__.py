@@ -5,7 +5,7 @@ name; `stage` times a step of the projector; `send_span` and `process_span` carr
 """
 
 from mesh_core.telemetry import metrics
-from mesh_core.telemetry.exposition import MetricsPortTaken, MetricsServer, serve_metrics
+from mesh_core.telemetry.exposition import MetricsPortTaken, metrics_served, serve_metrics
 from mesh_core.telemetry.logs import Ids, bound, configure_logging, current, get_logger
 from mesh_core.telemetry.metrics import Stage, stage
 from mesh_core.telemetry.traces import (
@@ -20,7 +20,6 @@ from mesh_core.telemetry.traces import (
 __all__ = [
     "Ids",
     "MetricsPortTaken",
-    "MetricsServer",
     "Stage",
     "bound",
     "configure_logging",
@@ -28,6 +27,7 @@ __all__ = [
     "get_logger",
     "is_traceparent",
     "metrics",
+    "metrics_served",
     "new_traceparent",
     "process_span",
     "request_span",

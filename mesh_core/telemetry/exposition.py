@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from mesh_core.errors import MeshError
+from mesh_core.telemetry.logs import get_logger
 from mesh_core.telemetry.metrics import PROJECTOR
 
 Readiness = Callable[[], Sequence[str]]
@@ -56,6 +58,27 @@ def serve_metrics(
             f"Port {port} for metrics cannot be used: {error.strerror}.",
             remedy=f"Set {setting} to another one, or to 0 for none.",
         ) from error
+
+
+@contextmanager
+def metrics_served(
+    port: int,
+    readiness: Readiness,
+    registry: CollectorRegistry = PROJECTOR,
+    setting: str = "MESH_PROJECTOR_METRICS_PORT",
+) -> Iterator[None]:
+    """Serve a registry meanwhile, unless the port is 0; one that is taken is a warning, no reason not to work."""
+    server = None
+    if port != 0:
+        try:
+            server = serve_metrics(port, readiness, registry, setting)
+        except MetricsPortTaken as error:
+            get_logger(__name__).warning("no metrics", reason=str(error))
+    try:
+        yield
+    finally:
+        if server is not None:
+            server.close()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -121,7 +121,7 @@ def test_a_record_that_the_broker_had_already_is_the_last_one_or_before(
         assert [future.result(10).offset for future in sent] == [0, 1, 2]
         again: list[Delivered | Exception] = []
         record = SimpleNamespace(topic=lambda: name, partition=lambda: 0, offset=lambda: None)
-        producer._answered(again.append, None, record)  # type: ignore[attr-defined]
+        producer._answered(producer._current(), again.append, None, record)  # type: ignore[attr-defined]
         assert again == [Delivered(TopicPartition(name, 0), 2)]
 
 

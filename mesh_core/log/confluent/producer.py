@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 
 from mesh_core.log.config import KafkaConfig
 from mesh_core.log.confluent.connection import admin, connection, latest_offsets, reach
+from mesh_core.log.confluent.first_batches import ANY, FirstAlone, Sending
 from mesh_core.log.errors import (
     DeliveryFailed,
     DeliveryTimeout,
@@ -23,28 +24,24 @@ from mesh_core.log.outstanding import PUBLISH_AGAIN
 from mesh_core.log.position import TopicPartition
 from mesh_core.log.producer import ClientProducer, Settled
 
-_ANY_PARTITION = -1
 
-
-class ConfluentProducer(ClientProducer[Producer]):
+class ConfluentProducer(ClientProducer[FirstAlone]):
     """`mesh_core.log.Producer` on confluent-kafka's idempotent Producer."""
 
     def __init__(self, config: KafkaConfig) -> None:
         """Connects. Raises LogUnavailable if no broker answers."""
         super().__init__(config)
-        reach(config, self._current())
+        reach(config, self._current().kafka)
         self._server = threading.Thread(target=self._serve, name="log-producer-delivery", daemon=True)
         self._server.start()
 
-    def _build(self) -> Producer:
-        return Producer(
+    def _build(self) -> FirstAlone:
+        kafka = Producer(
             connection(self._config)
             | {
                 "enable.idempotence": True,
                 "acks": "all",
-                # The broker takes any sequence as the first of a partition. So with more under way, of a topic just made
-                # the first batch could be refused and the second taken; librdkafka then takes the first for written.
-                "max.in.flight.requests.per.connection": 1,
+                "max.in.flight.requests.per.connection": 5,
                 "partitioner": "murmur2_random",  # what the Java client and kafka-python do
                 "compression.type": "lz4",
                 "linger.ms": self._config.linger_ms,
@@ -55,10 +52,11 @@ class ConfluentProducer(ClientProducer[Producer]):
                 "queue.buffering.max.kbytes": 256 * 1024,
             }
         )
+        return FirstAlone(kafka)
 
     def _hand_over(
         self,
-        kafka: Producer,
+        kafka: FirstAlone,
         settled: Settled,
         topic: str,
         key: bytes | None,
@@ -67,15 +65,18 @@ class ConfluentProducer(ClientProducer[Producer]):
         headers: Headers,
         partition: int | None,
     ) -> None:
+        answered = partial(self._answered, kafka, settled)
         try:
             kafka.produce(
-                topic,
-                value=value,
-                key=key,
-                headers=list(headers),
-                partition=_ANY_PARTITION if partition is None else partition,
-                timestamp=timestamp_ms or 0,
-                on_delivery=partial(self._answered, settled),
+                Sending(
+                    topic,
+                    key,
+                    value,
+                    timestamp_ms,
+                    headers,
+                    ANY if partition is None else partition,
+                    answered,
+                )
             )
         except (KafkaException, BufferError) as error:
             cause = error.args[0] if isinstance(error, KafkaException) else error
@@ -85,7 +86,7 @@ class ConfluentProducer(ClientProducer[Producer]):
         self._server.join()
         self._outstanding.fail_all()
         if self._kafka is not None:
-            self._kafka.purge()
+            self._kafka.kafka.purge()
             self._kafka = None
 
     def _serve(self) -> None:
@@ -94,13 +95,14 @@ class ConfluentProducer(ClientProducer[Producer]):
             if kafka is None:
                 self._closed.wait(0.1)
             else:
-                kafka.poll(0.1)
+                kafka.kafka.poll(0.1)
 
-    def _answered(self, settled: Settled, error: Any, record: Any) -> None:
+    def _answered(self, kafka: FirstAlone, settled: Settled, error: Any, record: Any) -> None:
         if error is None:
             part = TopicPartition(record.topic(), record.partition())
             settled(self._delivered(part, record.offset()))
             return
+        kafka.forget(record.topic())
         settled(_problem(record.topic(), error))
         if error.fatal():
             with self._lock:
