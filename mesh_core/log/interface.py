@@ -213,6 +213,9 @@ class Producer(Protocol):
     def send_all(self, records: Sequence[Outgoing]) -> SentTogether:
         """Queue records in this order; cheaper than `send` for each. Where one is not taken, those behind it are not either."""
 
+    def send_at_once(self, records: Sequence[Outgoing]) -> SentTogether | None:
+        """As `send_all`, or None, with nothing sent, where that would wait: for room, news of a topic, another client."""
+
     def flush(self, timeout: float) -> None:
         """Wait until all that was sent is settled. Raises DeliveryTimeout after `timeout` seconds."""
 

@@ -46,7 +46,7 @@ class Outstanding:
         Raises DeliveryTimeout if there is none in time.
         """
         deadline = time.monotonic() + self._timeout
-        while self._bytes > _MAX_BYTES and (oldest := self._oldest()):
+        while not self.has_room() and (oldest := self._oldest()):
             _await(oldest[1], deadline - time.monotonic())
         future: Future[Delivered] = Future()
         future.set_running_or_notify_cancel()
@@ -55,6 +55,10 @@ class Outstanding:
             self._bytes += size
             self._drop_settled(2)  # so that the queue, and with it the garbage collector's work, stays short
         return future
+
+    def has_room(self) -> bool:
+        """Whether `add` would not wait now."""
+        return self._bytes <= _MAX_BYTES
 
     def overdue(self) -> bool:
         """Whether a record has waited longer than it may."""

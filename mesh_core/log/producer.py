@@ -59,6 +59,10 @@ class ClientProducer(Closing, ABC, Generic[Client]):
         """
 
     @abstractmethod
+    def _knows(self, kafka: Client, topic: str) -> bool:
+        """Whether the client need not ask for the partitions of a topic first."""
+
+    @abstractmethod
     def _end(self) -> None:
         """Let go of client and threads, and give up on what is not acknowledged; nothing more is sent."""
 
@@ -90,17 +94,33 @@ class ClientProducer(Closing, ABC, Generic[Client]):
 
     def send_all(self, records: Sequence[Outgoing]) -> SentTogether:
         """See `Producer.send_all`."""
+        return self._send_all(None, records)
+
+    def send_at_once(self, records: Sequence[Outgoing]) -> SentTogether | None:
+        """See `Producer.send_at_once`."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            kafka = None if self._closed.is_set() else self._kafka
+        finally:
+            self._lock.release()
+        if kafka is None or not self._outstanding.has_room():
+            return None
+        if not all(self._knows(kafka, topic) for topic in {record.topic for record in records}):
+            return None
+        return self._send_all(kafka, records)
+
+    def _send_all(self, kafka: Client | None, records: Sequence[Outgoing]) -> SentTogether:
         sizes: list[int] = []
         refused: Exception | None = None
-        kafka: Client | None = None
         try:
-            kafka = self._current()
+            if kafka is None:
+                kafka = self._current()
             for record in records:
                 sizes.append(check_size(record.topic, record.key, record.value, record.headers))
             future = self._outstanding.add(sum(sizes))
         except (LogError, LogUnavailable) as error:
             refused, future = error, Future()
-            kafka = None
         together = _Together(future, len(records))
         for number, record in enumerate(records):
             if refused is None:

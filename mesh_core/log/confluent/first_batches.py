@@ -85,6 +85,10 @@ class FirstAlone:
             else:
                 self._first(topic, record, partition, deque())
 
+    def knows(self, topic: str) -> bool:
+        """Whether `produce` need not ask for the topic's partitions."""
+        return topic in self._topics
+
     def forget(self, topic: str) -> None:
         """Something of the topic was not written: whatever comes next of a partition travels alone again."""
         if (known := self._topics.get(topic)) is not None:

@@ -82,6 +82,9 @@ class ConfluentProducer(ClientProducer[FirstAlone]):
             cause = error.args[0] if isinstance(error, KafkaException) else error
             raise _problem(topic, cause) from error
 
+    def _knows(self, kafka: FirstAlone, topic: str) -> bool:
+        return kafka.knows(topic)
+
     def _end(self) -> None:
         self._server.join()
         self._outstanding.fail_all()

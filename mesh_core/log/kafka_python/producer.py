@@ -89,6 +89,9 @@ class KafkaPythonProducer(ClientProducer[Any]):
             raise _problem(topic, error) from error
         sent.add_both(partial(_answered, settled, topic))
 
+    def _knows(self, kafka: Any, topic: str) -> bool:
+        return kafka._metadata.partitions_for_topic(topic) is not None
+
     def _end(self) -> None:
         self._watcher.join()
         self._drop()
