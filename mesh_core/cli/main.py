@@ -56,6 +56,12 @@ def main() -> None:
         create_app()(prog_name="mesh")
     except MeshError as error:
         _say(error)
+    except ModuleNotFoundError as error:
+        from mesh_core.extras import missing
+
+        if (lacking := missing(error)) is None:
+            raise
+        _say(lacking)
     except Exception as error:
         from mesh_core.read.failures import as_mesh_error
 

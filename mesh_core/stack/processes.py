@@ -11,13 +11,14 @@ import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psutil
-
+from mesh_core.extras import needed
 from mesh_core.stack.errors import ServiceFailed
 from mesh_core.stack.files import last_lines
 
-_GONE = (psutil.NoSuchProcess, psutil.ZombieProcess, psutil.AccessDenied)
+if TYPE_CHECKING:
+    import psutil
 
 
 def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str], folder: Path) -> None:
@@ -35,41 +36,44 @@ def spawn(command: Sequence[str], log: Path, environment: Mapping[str, str], fol
 
 def find(argument: str) -> psutil.Process | None:
     """The running process that has exactly this among its arguments; of a parent and its fork, the parent."""
+    ps = needed("psutil")
     found: dict[int, psutil.Process] = {}
-    for process in psutil.process_iter():
+    for process in ps.process_iter():
         try:
             # `sh` and `unshare` carry the server's arguments for a moment before they become it.
             if argument in process.cmdline() and process.name() not in ("sh", "unshare", "setpriv", "nohup"):
                 found[process.pid] = process
-        except _GONE:
+        except ps.Error:
             continue
     for process in found.values():
         try:
-            if process.ppid() not in found and process.status() != psutil.STATUS_ZOMBIE:
+            if process.ppid() not in found and process.status() != ps.STATUS_ZOMBIE:
                 return process
-        except _GONE:
+        except ps.Error:
             continue
     return None
 
 
 def working_in(folder: Path, name: str) -> list[psutil.Process]:
     """The running processes called `name` whose working folder is `folder`."""
+    ps = needed("psutil")
     found = []
-    for process in psutil.process_iter():
+    for process in ps.process_iter():
         try:
             if process.name() == name and process.cwd() == str(folder):
                 found.append(process)
-        except _GONE:
+        except ps.Error:
             continue
     return found
 
 
 def end(process: psutil.Process, number: signal.Signals, patience_seconds: float) -> None:
     """Sends the signal and waits; then SIGKILL. Raises ServiceFailed if even that does not end it."""
+    ps = needed("psutil")
     for attempt, seconds in ((number, patience_seconds), (signal.SIGKILL, 5.0)):
         try:
             process.send_signal(attempt)
-        except psutil.NoSuchProcess:
+        except ps.NoSuchProcess:
             return
         if wait_gone(process, seconds):
             return
@@ -80,12 +84,13 @@ def end(process: psutil.Process, number: signal.Signals, patience_seconds: float
 
 def wait_gone(process: psutil.Process, seconds: float) -> bool:
     """Whether the process ended, or became a zombie, within `seconds`."""
+    ps = needed("psutil")
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         try:
-            if not process.is_running() or process.status() == psutil.STATUS_ZOMBIE:
+            if not process.is_running() or process.status() == ps.STATUS_ZOMBIE:
                 return True
-        except psutil.NoSuchProcess:
+        except ps.NoSuchProcess:
             return True
         time.sleep(0.01)
     return False
