@@ -166,7 +166,11 @@ class Ingesting:
         if not self._draining or len(self._jobs) == 1:
             self._begin()
         published = dict(zip(job.events, await job.future, strict=True))
-        return [published[digest] for digest in digests]
+        places = []
+        for digest in digests:
+            places.append(published[digest])
+            published[digest] = published[digest]._replace(duplicate=True)  # should it come again
+        return places
 
     async def close(self) -> None:
         """Wait for what is under way, then let go of the connections and the producer."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mesh_core.contracts import Contracts, SchemaNotUnderstood, contracts_of
+from mesh_core.engine.validating import Validating
 from mesh_core.log import KafkaConfig, LogUnavailable, connect
 from mesh_core.model import Catalog, Contract
 from mesh_core.model.builtin import MESH_SERVICE
@@ -37,6 +38,7 @@ class Registry:
     def __init__(self, settings: Settings, database: Database, kafka: KafkaConfig) -> None:
         self._settings, self._database = settings, database
         self._kafka = replace(kafka, client_id="flexmesh-registry")
+        self._catalog: Catalog | None = None
         self._known: Known | None = None
         self._reading = asyncio.Lock()
 
@@ -61,15 +63,19 @@ class Registry:
             return self._known
 
     def _made(self, generation: int, registered: Mapping[str, Mapping[str, Any]]) -> Known:
-        code = self._known.code if self._known else Catalog.load(self._settings.catalog).contracts
+        if self._catalog is None:
+            self._catalog = Catalog.load(self._settings.catalog)
+        code = self._catalog.contracts
         every = dict(code)
         for service, schemas in sorted(registered.items()):
             try:
                 every = {each.type: each for each in contracts_of(service, schemas)} | every
             except SchemaNotUnderstood as error:  # an event that nobody checked
                 log.warning("registered contracts are left out", service=service, reason=str(error))
-        checked = (each for each in every.values() if each.service != MESH_SERVICE)
-        return Known(generation, code, every, Contracts(checked), registered)
+        checked = [each for each in every.values() if each.service != MESH_SERVICE]
+        entities = [each for each in self._catalog.entities.values() if each.service != MESH_SERVICE]
+        rules = Validating(entities, checked)
+        return Known(generation, code, every, Contracts(checked, rules.decoders, rules.problem), registered)
 
     async def make_topics(self, services: Iterable[str]) -> None:
         """Create the topics of services that are missing. Raises LogUnavailable."""

@@ -10,9 +10,10 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answers import document_answer, page_answer
-from api.context import Context, Demanded, Mesh, Reading, only_known, subject_of
+from api.context import Context, Demanded, Mesh, Reading, demanded, only_known, subject_of
 from api.events import documents
 from api.events.binding import read_events
+from api.negotiation import MIN_POSITION
 from api.problems import BodyTooLarge, EventsRefused, documented, problem_of
 from api.views.documents import DEMAND
 from mesh_core import read
@@ -56,13 +57,14 @@ async def list_events(
     "",
     status_code=202,
     operation_id="publish_events",
-    openapi_extra=documents.EVENTS_BODY,
-    responses=documents.PUBLISHED | documented(403, 413, 415, 422),
+    openapi_extra=documents.EVENTS_BODY | {"parameters": DEMAND},
+    responses=documents.PUBLISHED | documented(400, 403, 413, 415, 422, 504),
 )
 async def publish_events(request: Request) -> Response:
     """Publish CloudEvents, each once by its `source` and `id`; the answer comes once Kafka has acknowledged all.
 
-    Where one of several is refused none is published; with `Prefer: handling=lenient` all others are.
+    Where one of several is refused none is published; with `Prefer: handling=lenient` all others are. Those that a
+    projector could not apply are refused, too. With `Mesh-Min-Position` they are checked by contracts as of then.
     """
     return await _published(request)
 
@@ -100,7 +102,10 @@ async def _published(request: Request) -> Response:
     ids = current()
     defaults = {"correlationid": ids.correlation_id, "traceparent": ids.traceparent}
     given = {name: value for name, value in defaults.items() if value is not None}
-    checked = await mesh.ingesting.check(values, given)
+    as_of_then = MIN_POSITION in request.headers
+    if as_of_then:
+        await read.contracts_reflect(mesh.database.as_itself, demanded(request))
+    checked = await mesh.ingesting.check(values, given, surely=as_of_then)
     # Who may not publish learns nothing of contracts.
     generation = await mesh.ingesting.authorise(subject, set(filter(None, map(_service, checked))))
     if any(isinstance(each, Refusal) for each in checked):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 
@@ -24,6 +24,9 @@ _attributes = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encoder = msgspec.json.Encoder()
 _string = msgspec.json.Decoder(str)
 
+Problem = Callable[[str, bytes, Any], tuple[str, str] | None]
+"""(reason, detail) why what a topic's decoder found cannot be applied under a key, or None."""
+
 
 class Accepted(NamedTuple):
     """An event that keeps its contract, and the record that it becomes; `timestamp_ms` is since 1970."""
@@ -38,17 +41,13 @@ class Accepted(NamedTuple):
 
 
 class Contracts:
-    """The contracts that events are checked by."""
+    """The contracts that events are checked by, with a decoder for each topic, and the rules beyond them."""
 
-    def __init__(self, contracts: Iterable[Contract]) -> None:
-        by_topic: dict[str, list[Contract]] = {}
-        self._services: dict[bytes, str] = {}
-        for contract in contracts:
-            by_topic.setdefault(contract.topic, []).append(contract)
-            self._services[_encoder.encode(contract.type)] = contract.service
-        self._decoders: Mapping[str, TopicDecoder] = {
-            topic: TopicDecoder(found) for topic, found in by_topic.items()
-        }
+    def __init__(
+        self, contracts: Iterable[Contract], decoders: Mapping[str, TopicDecoder], problem: Problem
+    ) -> None:
+        self._services = {_encoder.encode(contract.type): contract.service for contract in contracts}
+        self._decoders, self._problem = decoders, problem
 
     def check(self, value: bytes, defaults: Mapping[str, str]) -> Accepted | Refusal:
         """Whether a structured event may be published, and as what record.
@@ -60,12 +59,14 @@ class Contracts:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return Refusal("not_json", f"The event is not a JSON object: {error}.")
         if problem := _envelope_problem(attributes):
-            return Refusal("not_a_cloudevent", problem)
+            return Refusal("not_a_cloudevent", problem, event_id=_text(attributes, "id"))
         kind = bytes(attributes.get("type", b""))
         service = self._services.get(kind) or _service_in(kind)
         if service is None:
             return Refusal(
-                "not_a_cloudevent", "$.type does not read <service>.<entity>.<past-tense verb>.v<major>."
+                "not_a_cloudevent",
+                "$.type does not read <service>.<entity>.<past-tense verb>.v<major>.",
+                event_id=_text(attributes, "id"),
             )
         missing = {name: text for name, text in defaults.items() if name not in attributes}
         if "time" not in attributes:
@@ -80,8 +81,10 @@ class Contracts:
         if found is None or isinstance(found, Unknown):
             return Refusal(
                 "unknown_type",
-                f"$.type: no contract of {_string.decode(kind)} is known.",
+                f"$.type: no contract of {_string.decode(kind)} is known; one just registered is as soon as its "
+                "Mesh-Position, sent as Mesh-Min-Position, is reached.",
                 event_type=_string.decode(kind),
+                event_id=_text(attributes, "id"),
             )
         if found.subject is None or not found.subject:
             return _refused(
@@ -94,6 +97,8 @@ class Contracts:
             return _refused(
                 found, "out_of_range", f"$.subject has {len(key)} bytes; at most {MAX_KEY_BYTES}."
             )
+        if (why := self._problem(topic, key, found)) is not None:
+            return _refused(found, cast(Reason, why[0]), why[1])
         return Accepted(
             found.id, found.source, service, topic, key, value, int(found.time.timestamp() * 1000)
         )
@@ -107,6 +112,14 @@ def _refused(found: object, reason: Reason, detail: str) -> Refusal:
         getattr(found, "id", None),
         getattr(found, "subject", None),
     )
+
+
+def _text(attributes: Mapping[str, msgspec.Raw], name: str) -> str | None:
+    """An attribute that is text."""
+    try:
+        return _string.decode(attributes[name])
+    except (KeyError, msgspec.DecodeError):
+        return None
 
 
 def _envelope_problem(attributes: Mapping[str, msgspec.Raw]) -> str | None:

@@ -23,6 +23,10 @@ Reason = Literal[
     "wrong_value",
     "out_of_range",
     "zone_missing",
+    "key_mismatch",
+    "key_too_long",
+    "does_not_fit",
+    "missing_sequence",
 ]
 
 

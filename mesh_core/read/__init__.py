@@ -6,7 +6,7 @@ and their position always come from one snapshot.
 """
 
 from mesh_core.read.catalogue import relations, views
-from mesh_core.read.contracts import registered_contracts, service_contracts
+from mesh_core.read.contracts import contracts_reflect, registered_contracts, service_contracts
 from mesh_core.read.database import Database
 from mesh_core.read.deploys import deploys, one_deploy
 from mesh_core.read.errors import ReadError
@@ -38,6 +38,7 @@ __all__ = [
     "Version",
     "answer_several",
     "check_grants",
+    "contracts_reflect",
     "deploys",
     "grants",
     "history_seen",

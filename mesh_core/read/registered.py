@@ -40,7 +40,7 @@ async def registered_views(
     def query(live: Live) -> ListQuery:
         return fixed_query(source_of(_own(live, REGISTERED)), _COLUMNS, ("name",), paging, limit, cursor)
 
-    return await read_page(reader, query, partial(_feed, entity=REGISTERED), paging, demand)
+    return await read_page(reader, query, partial(own_feed, entity=REGISTERED), paging, demand)
 
 
 async def registered_view(reader: Reader, name: str, demand: Demand = NOTHING) -> Answer:
@@ -65,7 +65,7 @@ async def own_row(reader: Reader, entity: str, key: str, demand: Demand, missing
             answer, met = await meeting(
                 reader,
                 demand,
-                partial(_feed, entity=entity),
+                partial(own_feed, entity=entity),
                 lambda live, connection: row_within(
                     connection, point_query(_own(live, entity), key, None), key
                 ),
@@ -98,5 +98,6 @@ def _own(live: Live, entity: str) -> Version:
         raise NotDeployed(remedy="Run mesh deploy.") from None
 
 
-def _feed(live: Live, entity: str) -> Feed:
+def own_feed(live: Live, entity: str) -> Feed:
+    """What an entity of the mesh's own is made of."""
     return Feed(entity, (MESH_TOPIC,), (_own(live, entity).id,))

@@ -24,7 +24,7 @@ from mesh_core.read.grammar import Paging, Parameters, list_query, point_query
 from mesh_core.read.queries import ListQuery, Place, PointQuery
 from mesh_core.read.repeated import Repeated
 from mesh_core.read.versions import Feed, Live, Version
-from mesh_core.read.waiting import NOTHING, Demand, Met, meeting
+from mesh_core.read.waiting import NOTHING, Demand, Met, meeting, waited
 
 _repeated = Repeated()
 FETCHED = 1000
@@ -175,7 +175,7 @@ async def stream_rows(
     """
     met = Met()
     if demand:  # a later snapshot meets what an earlier one did
-        _, met = await meeting(reader, demand, lambda live: Feed.of([view_of(live, view)]), _nothing)
+        met = await waited(reader, demand, lambda live: Feed.of([view_of(live, view)]))
     async with reader.streaming() as (live, connection):
         query = list_query(view_of(live, view), parameters, paging, unbounded=True)
         head = head_statement(query.source.versions, query.source.topics)
@@ -220,10 +220,6 @@ async def row_within(connection: Connection, query: PointQuery, key: str) -> Ans
     statement = point_statement(query)
     cursor = await connection.execute(statement.text, statement.parameters)
     return row_of(query.version, key, (await cursor.fetchall())[0])
-
-
-async def _nothing(live: Live, connection: Connection) -> None:
-    """Where only the waiting is wanted."""
 
 
 def row_of(version: Version, key: str, row: Row) -> Answer:

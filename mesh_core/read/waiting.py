@@ -97,6 +97,16 @@ async def meeting(
         await reader.changes.after(seen, state.missing, left)
 
 
+async def waited(reader: Reader, demand: Demand, feed_of: Callable[[Live], Feed]) -> Met:
+    """Where only the waiting is wanted, as `meeting`."""
+
+    async def nothing(live: Live, connection: Connection) -> None:
+        pass
+
+    _, met = await meeting(reader, demand, feed_of, nothing)
+    return met
+
+
 def _ignored(demand: Demand, feed: Feed) -> tuple[str, ...]:
     topics = {partition.topic for partition in demand.minimum.offsets} if demand.minimum else set()
     return tuple(sorted(topics - set(feed.topics)))

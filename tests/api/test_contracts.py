@@ -117,6 +117,11 @@ def test_a_service_joins_registers_publishes_and_leaves(
     assert registered.json()["changes"] == [
         {"type": KIND, "path": "", "what": "type added", "breaks": {"backward": None, "forward": None}}
     ]
+    # Whoever does not wait for it may be told that the type is unknown.
+    at_once = courier | {"Mesh-Min-Position": registered.headers["mesh-position"], "Prefer": "wait=20"}
+    assert post(other, at_once, sent(7)).status_code == 202
+    never = courier | {"Mesh-Min-Position": '{"mesh.events":{"0":99999}}'}
+    assert post(other, never, sent(7)).status_code == 504
     told = applied(api, courier, registered)
     assert told.status_code == 200, told.text
     assert (told.json()["contracts"], told.json()["registered_by"]) == ({KIND: SENT}, "courier")
@@ -127,7 +132,8 @@ def test_a_service_joins_registers_publishes_and_leaves(
         refused = post(client, courier, sent(9, weight=0.25))
         assert refused.json()["errors"][0]["detail"].endswith("at `$.data.weight`")
         assert KIND in client.get("/asyncapi.json", headers=admin).json()["components"]["messages"]
-    assert [event["id"] for event in in_the_log(mesh.driver, "courier.events")] == ["parcel-0", "parcel-1"]
+    there = {event["id"] for event in in_the_log(mesh.driver, "courier.events")}
+    assert there == {"parcel-7", "parcel-0", "parcel-1"}
 
     gone = api.delete("/v1/services/courier/contracts", headers=courier)
     assert gone.status_code == 200, gone.text
