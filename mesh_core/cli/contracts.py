@@ -24,6 +24,9 @@ Against = Annotated[
         "entities fold."
     ),
 ]
+Registered = Annotated[
+    bool, typer.Option("--registered", help="Those too that services have registered over HTTP.")
+]
 _TELLING = 20
 
 
@@ -40,9 +43,7 @@ def register(app: typer.Typer) -> None:
 
 def export(
     to: Annotated[Path, typer.Option(help="Folder to write into; it is made.")],
-    registered: Annotated[
-        bool, typer.Option("--registered", help="Those too that services have registered over HTTP.")
-    ] = False,
+    registered: Registered = False,
     as_json: Json = False,
 ) -> None:
     """Write the JSON Schema of each payload as TYPE.json, and asyncapi.json of all topics.
@@ -52,15 +53,10 @@ def export(
     Example: mesh contracts export --to contracts
     """
     from mesh_core.cli.contract_files import write
-    from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.model import Catalog
     from mesh_core.settings import load_settings
-    from mesh_core.store.connections import connect
-    from mesh_core.store.registrations import registered_contracts
 
-    contracts = _declared(load_settings().catalog)
-    if registered:
-        with connect(find_surroundings().database_url, "mesh contracts export") as connection:
-            contracts = registered_contracts(connection) | contracts
+    contracts = _now(Catalog.load(load_settings().catalog), registered)
     write(to, contracts.values())
     if as_json:
         print_json({"folder": str(to), "types": sorted(contracts)})
@@ -68,15 +64,17 @@ def export(
         typer.echo(f"Wrote {len(contracts)} contracts and asyncapi.json to {to}.")
 
 
-def diff(against: Against = None, as_json: Json = False) -> None:
+def diff(against: Against = None, registered: Registered = False, as_json: Json = False) -> None:
     """Print how the contracts of the code differ from those before, and what each difference breaks.
 
     Example: mesh contracts diff --against contracts
     """
     from mesh_core.contracts import differences
+    from mesh_core.model import Catalog
     from mesh_core.settings import load_settings
 
-    changes = differences(_before(against).values(), _declared(load_settings().catalog).values())
+    now = _now(Catalog.load(load_settings().catalog), registered)
+    changes = differences(_before(against).values(), now.values())
     if as_json:
         print_json([asdict(change) for change in changes])
     else:
@@ -99,6 +97,7 @@ def check(
             help="How many of the last events of each topic are tried on the new contracts and what they feed; 0: none.",
         ),
     ] = 1000,
+    registered: Registered = False,
     as_json: Json = False,
 ) -> None:
     """Say whether the contracts of the code may take the place of those before; exit status 1 if they would break others.
@@ -114,7 +113,7 @@ def check(
 
     catalog = Catalog.load(load_settings().catalog)
     before = _before(against)
-    changes = differences(before.values(), _own(catalog).values())
+    changes = differences(before.values(), _now(catalog, registered).values())
     breaking = [(change, why) for change in changes if (why := change.breaks(mode))]
     trial = _tried(catalog, before, samples) if samples else None
     fine = not breaking and not (trial and trial.broken)
@@ -148,10 +147,16 @@ def _tried(catalog: Catalog, before: Mapping[str, Contract], most: int) -> Trial
     return attempt(mesh.database_url, catalog, before.values(), found)
 
 
-def _declared(modules: str) -> dict[str, Contract]:
-    from mesh_core.model import Catalog
+def _now(catalog: Catalog, registered: bool) -> dict[str, Contract]:
+    """The contracts of the code, and with `registered` those of services that have registered theirs."""
+    from mesh_core.cli.surroundings import find_surroundings
+    from mesh_core.store.connections import connect
+    from mesh_core.store.registrations import registered_contracts
 
-    return _own(Catalog.load(modules))
+    if not registered:
+        return _own(catalog)
+    with connect(find_surroundings().database_url, "mesh contracts") as connection:
+        return registered_contracts(connection) | _own(catalog)
 
 
 def _own(catalog: Catalog) -> dict[str, Contract]:

@@ -42,15 +42,19 @@ def envelope_of(
 ) -> dict[str, Any]:
     """Attributes and `data`, None where there is none; what is not given is what `mesh_core.emit.bound` bound.
 
-    Raises EnvelopeError where there is no key.
+    Raises EnvelopeError where there is no key, or another than `key_fields` say.
     """
-    if key is None:
-        if not event.key_fields:
-            raise EnvelopeError(
-                f"{type(event).__name__} needs a key.",
-                remedy="Give key=…, or declare key_fields in the class.",
-            )
-        key = key_text([getattr(event, name) for name in event.key_fields])
+    own = key_text([getattr(event, name) for name in event.key_fields]) if event.key_fields else None
+    if key is None and own is None:
+        raise EnvelopeError(
+            f"{type(event).__name__} needs a key.", remedy="Give key=…, or declare key_fields in the class."
+        )
+    if None not in (key, own) and key != own:
+        raise EnvelopeError(
+            f"The key {key!r} is not that of the {type(event).__name__}, which is {own!r} by key_fields.",
+            remedy="Give no key.",
+        )
+    key = key if own is None else own
     ids, identifier = current(), str(id or uuid7())
     envelope: dict[str, Any] = {
         "specversion": "1.0",

@@ -12,6 +12,8 @@ import psycopg
 import pytest
 
 from mesh_core.contracts import data_schema
+from mesh_core.emit import Publisher
+from mesh_core.model.builtin import ContractsRegistered
 from tests.cli.conftest import Mesh
 from tests.cli.domain import ItemAdded, added, lines, sold
 
@@ -55,6 +57,17 @@ shop_overview = View("shop_overview", Item, item_id=Item.item_id, worth=sales.su
 Change = Callable[..., None]
 
 
+def registered(mesh: Mesh) -> None:
+    """A contract of another service, as `PUT /v1/services/courier/contracts` has it."""
+    parcel = {"type": "object", "required": ["parcel_id"], "properties": {"parcel_id": {"type": "string"}}}
+    event = ContractsRegistered(
+        owner="courier", contracts={"courier.parcel.sent.v1": parcel}, registered_by="courier"
+    )
+    with Publisher(mesh.surroundings.driver, "/test") as publisher:
+        publisher.publish(event)
+    mesh.project()
+
+
 @pytest.fixture
 def change(mesh: Mesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Change:
     """Makes the code that `mesh` reads a changed one."""
@@ -88,6 +101,18 @@ def test_what_is_exported_is_the_same_when_read_again(mesh: Mesh, tmp_path: Path
     assert {each.name: each.read_bytes() for each in folder.glob("*.json")} == before
     assert "No contract differs." in mesh("contracts", "diff", "--against", str(folder)).out
     assert mesh("contracts", "check", "--against", str(folder), "--samples", "0").status == 0
+
+
+def test_registered_contracts_are_exported_and_compared(mesh: Mesh, tmp_path: Path) -> None:
+    mesh.deployed()
+    registered(mesh)
+    folder = str(tmp_path / "contracts")
+    wrote = mesh("contracts", "export", "--to", folder, "--registered", "--json").json
+    assert "courier.parcel.sent.v1" in wrote["types"]
+    for command in (("diff",), ("check", "--samples", "0")):
+        same = mesh("contracts", *command, "--against", folder, "--registered")
+        assert (same.status, "No contract differs." in same.out) == (0, True), same.out
+    assert mesh("contracts", "check", "--samples", "0", "--against", folder).status == 1, "one has gone"
 
 
 def test_differences_are_told_and_decided_by_the_mode(mesh: Mesh, change: Change, tmp_path: Path) -> None:

@@ -195,6 +195,8 @@ def test_a_ready_event_that_is_wrong_is_refused(
 def test_an_event_needs_a_key_and_a_zone(publisher: Publisher) -> None:
     with pytest.raises(EnvelopeError, match=r"OrderPlaced needs a key\. Give key=…"):
         publisher.publish(ORDER)
+    with pytest.raises(EnvelopeError, match="which is 'tea,NO' by key_fields"):
+        publisher.publish(PricePosted(product="tea", country="NO", price=Decimal(1)), key="tea")
     with pytest.raises(EnvelopeError, match="no zone"):
         publisher.publish(ORDER, key="1", time=datetime(2020, 1, 1))
     with pytest.raises(MessageTooLarge, match="the limit is 1,000,000"):

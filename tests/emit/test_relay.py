@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -11,8 +13,10 @@ import pytest
 
 from mesh_core.emit.outbox import add_event, outbox_sql
 from mesh_core.emit.relay import OutboxAddress
+from mesh_core.emit.relay import relay as relaying_module
 from mesh_core.errors import UsageError
-from mesh_core.log import Driver, KafkaConfig, connect
+from mesh_core.log import Driver, KafkaConfig, SentTogether, connect
+from mesh_core.log.producer import ClientProducer
 from tests.emit.outboxes import Paid, in_the_log, relay, relaying
 
 WORKFLOW = UUID("0198c0de-0000-7000-8000-000000000001")
@@ -195,6 +199,29 @@ def test_a_table_that_is_made_anew_goes_on_above(outbox: str, driver: Driver, cl
             connection.execute(outbox_sql())
     first, second = (event["sequence"] for event in in_the_log(driver))
     assert second > first
+
+
+def test_a_kafka_that_does_not_acknowledge_is_told(
+    outbox: str, driver: Driver, clean_kafka: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relaying_module, "_SILENCE", 0.5)
+    answers = threading.Event()
+    send_all = ClientProducer.send_all
+
+    def late(self: Any, records: Any) -> SentTogether:
+        sent, done = send_all(self, records), Future[None]()
+        threading.Thread(target=lambda: (sent.done.result(), answers.wait(), done.set_result(None))).start()
+        return SentTogether(sent.results, done)
+
+    monkeypatch.setattr(ClientProducer, "send_all", late)
+    with psycopg.connect(outbox) as connection:
+        pay(connection, "a", 1)
+    running = relay(outbox, clean_kafka)
+    with relaying(running):
+        eventually(lambda: any("not acknowledged" in problem for problem in running.problems()))
+        answers.set()
+        eventually(lambda: running.problems() == [])
+    assert amounts(in_the_log(driver), "a") == [1]
 
 
 def test_a_missing_topic_is_waited_for(outbox: str, clean_kafka: str) -> None:

@@ -17,9 +17,10 @@ import pytest
 
 from mesh_core.emit import Publisher
 from mesh_core.emit.outbox import add_event, outbox_sql
-from mesh_core.emit.subscriber import EventRefused, Received, Subscriber, SubscriberStopped
+from mesh_core.emit.subscriber import EventRefused, Received, Subscriber, SubscriberStopped, session
 from mesh_core.errors import UsageError
-from mesh_core.log import Driver, KafkaConfig, connect
+from mesh_core.log import Driver, KafkaConfig, LogUnavailable, connect
+from mesh_core.model import Event
 from mesh_core.settings import ROOT
 from tests.emit.outboxes import Paid
 from tests.support.mesh import wait_for
@@ -192,6 +193,59 @@ def test_what_a_handler_publishes_is_caused_by_the_event(
     with psycopg.connect(database_url) as connection:
         (headers,) = connection.execute("SELECT headers FROM outbox").fetchone() or ()
     assert headers == {"correlationid": "c", "causationid": "cause", "tenantid": "t"}
+
+
+def test_it_begins_once_kafka_and_postgres_are_there(
+    billing: Subscriber, database_url: str, driver: Driver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pay(driver, 1, 2)
+    away = [LogUnavailable(), LogUnavailable(), psycopg.OperationalError("it starts up")]
+    consumer, connect_ = type(driver).consumer, session.connect
+
+    def consumer_(self: Driver, *given: Any) -> Any:
+        if away and isinstance(away[0], LogUnavailable):
+            raise away.pop(0)
+        return consumer(self, *given)
+
+    def connected(*given: Any) -> Any:
+        if away:
+            raise away.pop(0)
+        return connect_(*given)
+
+    monkeypatch.setattr(type(driver), "consumer", consumer_)
+    monkeypatch.setattr(session, "connect", connected)
+    with running(billing):
+        wait_for(lambda: paid(database_url) == {"a": (3, 2)})
+    assert away == []
+
+
+def test_what_a_handler_raises_ends_it_even_if_it_says_that_something_is_away(
+    billing: Subscriber, driver: Driver
+) -> None:
+    class Told(Paid, type="outboxed.account.told.v1"):
+        pass
+
+    @billing.on(Told)
+    def handle(received: Received[Told], connection: psycopg.Connection[Any]) -> None:
+        raise LogUnavailable
+
+    with Publisher(driver, "/test") as publisher:
+        publisher.publish(Told(account="a", amount=Decimal(1)), key="a")
+    with pytest.raises(LogUnavailable):
+        billing.run(until_end=True)
+
+
+def test_a_topic_that_is_not_there_is_told(
+    billing: Subscriber, driver: Driver, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Nope(Event, type="nope.item.added.v1"):
+        key_fields = ("account",)
+        account: str
+
+    billing.on(Nope)(lambda received, connection: None)
+    pay(driver, 1)
+    billing.run(until_end=True)
+    assert "nope.events" in capsys.readouterr().out
 
 
 def test_a_topic_that_was_made_anew_stops_it(billing: Subscriber, driver: Driver) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as FutureTimeout
 from contextlib import closing
@@ -35,6 +35,8 @@ _IN_FLIGHT = 2
 """Batches that are sent and not acknowledged, while the next is taken."""
 _POLL = 1.0
 _REPORT = 5.0
+_SILENCE = 5.0
+"""Seconds without an acknowledgement after which it is said that Kafka is waited for."""
 _NEVER = 20 * 24 * 3600.0
 """Seconds. A record that was given up on could arrive after those behind it; so none is, but with the whole process."""
 log = get_logger(__name__)
@@ -111,9 +113,11 @@ class _OutboxRelay:
                         return
                     with connect(self._kafka).producer() as producer:
                         pause, self.waiting_for = 0.1, None
-                        _Session(self._address, outbox, producer, self._retention, self._stopping).run(
-                            until_empty
+                        self._log.info("relaying", table=self._address.table)
+                        session = _Session(
+                            self._address, outbox, producer, self._retention, self._stopping, self._waits
                         )
+                        session.run(until_empty)
                     if until_empty:
                         return
             except FenceRaised:
@@ -124,6 +128,14 @@ class _OutboxRelay:
                 metrics.RELAY_RETRIES.labels(self.service).inc()
                 self._stopping.wait(pause)
                 pause = min(5.0, 2 * pause)
+
+    def _waits(self, cause: str | None) -> None:
+        """What it waits for just now, if for anything."""
+        if cause is not None and self.waiting_for is None:
+            self._log.warning("waiting", cause=cause)
+        elif cause is None and self.waiting_for is not None:
+            self._log.info("going on")
+        self.waiting_for = cause
 
     def _locked(self, outbox: Outbox) -> bool:
         """Wait until no other relay works on this outbox; False if it was told to stop before."""
@@ -159,9 +171,10 @@ class _Session:
         producer: Producer,
         retention_seconds: float,
         stopping: threading.Event,
+        waits: Callable[[str | None], None],
     ) -> None:
         self._address, self._outbox, self._producer = address, outbox, producer
-        self._retention, self._stopping = retention_seconds, stopping
+        self._retention, self._stopping, self._waits = retention_seconds, stopping, waits
         self._records = Records(address.service)
         self._sent: deque[tuple[list[Row], int, SentTogether]] = deque()
         self._sending: Future[_Batch] | None = None
@@ -245,12 +258,15 @@ class _Session:
             metrics.RELAY_PUBLISHED.labels(self._address.service).inc(len(rows))
 
     def _acknowledged(self, sent: SentTogether) -> None:
-        given_up = None
+        given_up, began = None, time.monotonic()
         while True:
             try:
                 sent.done.result(0.5)
+                self._waits(None)
                 return
             except FutureTimeout:
+                if (silence := time.monotonic() - began) > _SILENCE:
+                    self._waits(f"Kafka has not acknowledged what was sent {silence:.0f} s ago.")
                 if self._stopping.is_set():
                     given_up = given_up or time.monotonic() + 5.0
                     if time.monotonic() > given_up:

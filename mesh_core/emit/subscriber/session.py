@@ -12,7 +12,7 @@ import psycopg
 from mesh_core.emit.subscriber import letters, store
 from mesh_core.emit.subscriber.effects import REFUSING, Effects, letter_of, refusal
 from mesh_core.emit.subscriber.store import Superseded
-from mesh_core.errors import MeshError
+from mesh_core.errors import DependencyUnavailable, MeshError
 from mesh_core.log import Chunk, Consumer, Driver, OffsetOutOfRange
 from mesh_core.log.position import TopicPartition
 from mesh_core.store.connections import connect
@@ -22,6 +22,7 @@ from mesh_core.telemetry import get_logger
 BATCH = 500
 """Most records of a partition whose effects are one transaction."""
 _POLL = 0.5
+_PAUSE, _LONGEST_PAUSE = 0.1, 5.0
 log = get_logger(__name__)
 
 
@@ -39,20 +40,48 @@ class Session:
         self._effects, self._stopping = effects, stopping
         self._connection: psycopg.Connection[Any] | None = None
         self._failure: SubscriberStopped | None = None
+        self._taking = False  # what is raised is a handler's
         self._fences: dict[TopicPartition, int] = {}
         self._positions: dict[TopicPartition, int] = {}
 
     def run(self, until_end: bool) -> None:
         """See `Subscriber.run`."""
+        pause = _PAUSE
+        while not self._stopping.is_set():
+            self._taking = False
+            try:
+                self._member(until_end)
+                return
+            except (DependencyUnavailable, psycopg.Error) as error:
+                if self._taking or not _passes(error):
+                    raise
+                log.warning("waiting", subscriber=self._name, cause=str(error).split("\n")[0])
+                self._stopping.wait(pause)
+                pause = min(_LONGEST_PAUSE, 2 * pause)
+
+    def _member(self, until_end: bool) -> None:
         with self._driver.consumer(self._name) as consumer:
             try:
+                self._look_for_topics()
                 ends = self._ends(consumer) if until_end else None
                 consumer.subscribe(self._effects.topics, self)
                 while not self._stopping.is_set() and not (ends is not None and self._reached(ends)):
                     self._turn(consumer)
             finally:
+                self.revoked(list(self._fences))
                 if self._connection is not None:
                     self._connection.close()
+
+    def _look_for_topics(self) -> None:
+        with self._driver.admin() as admin:
+            missing = set(self._effects.topics) - set(admin.describe(self._effects.topics))
+        if missing:
+            log.warning(
+                "no such topic",
+                subscriber=self._name,
+                topics=sorted(missing),
+                remedy="Its events are read once it is made; or correct the type of the event class.",
+            )
 
     def _turn(self, consumer: Consumer) -> None:
         try:
@@ -67,15 +96,18 @@ class Session:
         for chunk in chunks:
             if self._stopping.is_set() or chunk.partition not in self._fences:
                 return
+            self._taking = True
             try:
                 self._take(chunk)
+                self._taking = False
             except Superseded as error:
+                self._taking = False
                 log.warning("fenced", subscriber=self._name, error=str(error))
                 self._look_again(consumer, chunk.partition)
 
     def _take(self, chunk: Chunk) -> None:
         """Give all records of a chunk their effects, again while what is in the way passes."""
-        pause = 0.1
+        pause = _PAUSE
         while True:
             try:
                 self._apply(chunk, 0, len(chunk.offsets))
@@ -85,7 +117,7 @@ class Session:
                 if fault_of(error) != "passing" or self._stopping.wait(pause):
                     raise
                 log.warning("waiting", subscriber=self._name, cause=str(error).split("\n")[0])
-                pause = min(5.0, 2 * pause)
+                pause = min(_LONGEST_PAUSE, 2 * pause)
 
     def _apply(self, chunk: Chunk, first: int, end: int) -> None:
         """Records first..end in one transaction; where one is bad data, halves of them, until it is alone."""
@@ -190,6 +222,10 @@ class Session:
     def _transaction(self) -> Iterator[psycopg.Connection[Any]]:
         with self._connected() as connection, connection.transaction():
             yield connection
+
+
+def _passes(error: DependencyUnavailable | psycopg.Error) -> bool:
+    return isinstance(error, DependencyUnavailable) or fault_of(error) == "passing"
 
 
 def _made_anew(topic: str, subscriber: str) -> SubscriberStopped:
