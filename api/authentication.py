@@ -24,6 +24,7 @@ REMEMBERED, REMEMBERED_SECONDS = 10_000, 60.0
 """Tokens that need not be verified again, and for how long: verifying takes ten times as long as the rest of a read."""
 MAX_TOKEN = 8192
 MAX_ROLES = 100
+_WHOLE = "Send it whole, as it was issued: three parts with dots between them."
 
 
 class Unauthenticated(MeshError):
@@ -123,6 +124,10 @@ class Authenticator:
                 leeway=settings.auth_leeway_seconds,
                 options={"require": ["exp", "iss", "aud", "sub"], "enforce_minimum_key_length": True},
             )
+        except jwt.InvalidSignatureError as error:
+            raise _refused(str(error)) from None
+        except jwt.DecodeError as error:
+            raise _refused(f"it is no JWT: {error}", _WHOLE) from None
         except (jwt.PyJWTError, ValueError, TypeError, OverflowError, RecursionError) as error:
             raise _refused(str(error)[:200]) from None
         if not claims["sub"]:
@@ -179,7 +184,5 @@ def _rates(text: str) -> list[RateLimitItem]:
     )
 
 
-def _refused(reason: str) -> Unauthenticated:
-    return Unauthenticated(
-        f"The token is refused: {reason.rstrip('.')}.", remedy="Send a token that holds now."
-    )
+def _refused(reason: str, remedy: str = "Send a token that holds now.") -> Unauthenticated:
+    return Unauthenticated(f"The token is refused: {reason.rstrip('.')}.", remedy=remedy)

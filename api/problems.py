@@ -173,13 +173,17 @@ async def _mesh_error(request: Request, error: Exception) -> Response:
 def problem_of(request: Request, error: MeshError) -> Response:
     """The problem document of an error."""
     title = (type(error).__doc__ or "").strip().split("\n")[0]
+    detail, remedy = error.args[0], error.remedy or "Correct the request."
+    if isinstance(error, read.Forbidden) and "authorization" not in request.headers:
+        detail = f"{detail} No token was sent."
+        remedy = f"Send Authorization: Bearer TOKEN of a role that may. {remedy}"
     return problem(
         request.url.path,
         status_of(error),
         kind_of(type(error)),
         title,
-        error.args[0],
-        error.remedy or "Correct the request.",
+        detail,
+        remedy,
         _headers(error),
         {"errors": error.errors} if isinstance(error, SeveralRefused) else None,
     )

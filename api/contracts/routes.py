@@ -99,7 +99,11 @@ async def remove_contracts(service: str, mesh: Context, reader: Reading, demand:
 
 def _schemas(body: dict[str, Any]) -> dict[str, Any]:
     schemas = _plain(body.get("contracts"))
-    if not isinstance(schemas, dict) or not schemas or len(body) != 1:
+    if schemas == {} and len(body) == 1:
+        raise InvalidBody(
+            "`contracts` is empty.", remedy="Name one at least; to have none any more, DELETE this path."
+        )
+    if not isinstance(schemas, dict) or len(body) != 1:
         raise InvalidBody(
             "The body is not an object with `contracts`, and nothing else: JSON Schemas by event type.",
             remedy='For example {"contracts": {"courier.parcel.sent.v1": {"type": "object", "properties": {…}}}}.',

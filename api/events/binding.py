@@ -33,6 +33,12 @@ async def read_events(request: Request, longest: int) -> list[bytes]:
     if media_type == BATCHED:
         return _batch(await raw_body(request, longest))
     if not any(name.startswith("ce-") for name in request.headers):
+        if media_type == "application/json":
+            raise UnsupportedMediaType(
+                "With application/json the attributes of an event are headers (ce-id, ce-source, ce-type, …); "
+                "the request has none.",
+                remedy=f"Send the whole event as {STRUCTURED}, or add the headers.",
+            )
         raise UnsupportedMediaType(
             f"Content-Type {content_type[:100]!a} is no form of an event.", remedy=_REMEDY
         )

@@ -164,14 +164,11 @@ def _refused(checked: list[Accepted | Refusal]) -> EventsRefused | BodyTooLarge:
         return BodyTooLarge(
             str(first["detail"]), remedy="Send a reference to large content instead of the content."
         )
-    count = (
-        f"{len(errors)} of {len(checked)} events are refused; event {first['index']}"
-        if len(checked) > 1
-        else "It"
-    )
+    several = len(checked) > 1
+    count = f"{len(errors)} of {len(checked)} events are refused; event {first['index']}: " if several else ""
+    others = " Prefer: handling=lenient publishes the others." if len(errors) < len(checked) else ""
     return EventsRefused(
-        f"{count}: {first['detail']}",
-        remedy="Correct what `errors` names; the contracts are those of GET /asyncapi.json. "
-        "Prefer: handling=lenient publishes the others.",
+        f"{count}{first['detail']}",
+        remedy=f"Correct what `errors` names; the contracts are those of GET /asyncapi.json.{others}",
         errors=errors[:100],
     )

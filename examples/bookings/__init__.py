@@ -3,5 +3,5 @@
     service.py       its HTTP interface, its tables, its commands
     declarations.py  what the mesh makes of its events: MESH_CATALOG=examples.bookings.declarations
 
-docs/how-to/outbox.md says how to run such a service and `mesh relay` beside it.
+README.md says how to run it, docs/how-to/outbox.md how to make such a service.
 """

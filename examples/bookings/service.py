@@ -1,7 +1,7 @@
 """The service: commands that hold its rules, and say what they did in the transaction in which they did it.
 
 uvicorn --factory examples.bookings.service:create_app     # BOOKINGS_DATABASE_URL=postgresql+psycopg://…
-mesh relay --outbox bookings=postgresql://…
+mesh relay --outbox bookings=postgresql://…                # README.md has it whole
 """
 
 from __future__ import annotations

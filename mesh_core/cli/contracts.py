@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from mesh_core.contracts import Change
-    from mesh_core.engine.trying import Trial
+    from mesh_core.engine.trying import Broken, Trial
     from mesh_core.model import Catalog, Contract
 
 Against = Annotated[
@@ -203,13 +204,15 @@ def _print_trial(trial: Trial) -> None:
     typer.echo(
         f"Tried {trial.records} events of the log; {trial.refused_now} are refused now already, {len(trial.broken)} would be."
     )
-    for each in trial.broken[:_TELLING]:
-        place = f"{each.partition} offset {each.offset}" if each.offset >= 0 else "all samples together"
-        typer.echo(
-            f"would be refused: {place}: {each.type or each.name or '-'}: {each.reason}: {each.detail}"
-        )
-    if len(trial.broken) > _TELLING:
-        typer.echo(f"… and {len(trial.broken) - _TELLING} more.")
+    alike: dict[str, list[Broken]] = {}
+    for each in trial.broken:
+        alike.setdefault(f"{each.type or each.name or '-'}: {each.reason}: {each.detail}", []).append(each)
+    for why, (first, *others) in islice(alike.items(), _TELLING):
+        place = f"{first.partition} offset {first.offset}" if first.offset >= 0 else "all samples together"
+        more = f" and {len(others)} more" if others else ""
+        typer.echo(f"would be refused: {place}{more}: {why}")
+    if len(alike) > _TELLING:
+        typer.echo(f"… and for {len(alike) - _TELLING} more reasons.")
 
 
 def _told(trial: Trial) -> dict[str, Any]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mesh_core.errors import MeshError
 
@@ -34,10 +35,23 @@ COMMANDS = (
 """The modules of this package that register commands, in the order of `mesh --help`."""
 
 
+class _Group(TyperGroup):
+    """The root of all commands. Says what is wrong with a value without the words of the library that found it."""
+
+    def invoke(self, ctx: Any) -> Any:  # typer names the type of it in private
+        """Run the command that `ctx` names. Raises BadParameter."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = error.message.removeprefix("Value error, ")
+            raise
+
+
 def create_app() -> typer.Typer:
     """The whole command line, from the modules in COMMANDS."""
     app = typer.Typer(
         name="mesh",
+        cls=_Group,
         help="A data mesh: events on Kafka become joined read models in Postgres.",
         no_args_is_help=True,
         add_completion=False,

@@ -47,10 +47,9 @@ def relay(
     settings = load_settings()
     addresses = _addresses(outbox or [], settings)
     configure_logging(settings)
-    servers = settings.kafka_bootstrap_servers or stack.resolve(settings).kafka_bootstrap_servers
     running = Relay(
         addresses,
-        KafkaConfig.from_settings(settings, servers),
+        KafkaConfig.from_settings(settings, stack.bootstrap_servers(settings)),
         retention_seconds=settings.relay_retention_seconds,
     )
     on_signals(running.stop)

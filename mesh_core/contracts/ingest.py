@@ -60,7 +60,9 @@ class Contracts:
             return Refusal("not_json", f"The event is not a JSON object: {error}.")
         if problem := _envelope_problem(attributes):
             return Refusal("not_a_cloudevent", problem, event_id=_text(attributes, "id"))
-        kind = bytes(attributes.get("type", b""))
+        if "type" not in attributes:
+            return Refusal("not_a_cloudevent", "$.type is missing.", event_id=_text(attributes, "id"))
+        kind = bytes(attributes["type"])
         service = self._services.get(kind) or _service_in(kind)
         if service is None:
             return Refusal(

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from mesh_core.errors import UsageError
 from mesh_core.log import EnvelopeError, Outgoing
 from mesh_core.log.cloudevents import (
     STRUCTURED_HEADERS,
@@ -75,6 +76,14 @@ def envelope_of(
         envelope.setdefault("traceparent", ids.traceparent)
     envelope["data"] = event.model_dump(by_alias=True)
     return envelope
+
+
+def check_is_event(event: object, otherwise: str = "") -> None:
+    """Raises UsageError for what is no Event; `otherwise` says what else could be done with it."""
+    if not isinstance(event, Event):
+        found = f"the class {event.__name__}" if isinstance(event, type) else f"a {type(event).__name__}"
+        remedy = f"Make one of its class. {otherwise}".strip()
+        raise UsageError(f"An Event is expected, not {found}.", remedy=remedy)
 
 
 def record_of(envelope: Mapping[str, Any], *, binary: bool = False) -> Outgoing:

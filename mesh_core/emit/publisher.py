@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self
 from uuid import UUID
 
-from mesh_core.emit.envelope import envelope_of, record_of
+from mesh_core.emit.envelope import check_is_event, envelope_of, record_of
 from mesh_core.errors import MeshError
 from mesh_core.log import Delivered, Driver, Position, Producer, TopicPartition
 from mesh_core.model import Event
@@ -69,9 +69,10 @@ class Publisher:
         happened (default now), `correlation_id` what it belongs to (default its own id), `causation_id` the
         id of the event that led to it, `sequence` rises per key. The current trace goes along; and so do the ids
         that `mesh_core.emit.bound` bound, where none are given here.
-        Raises EnvelopeError or MessageTooLarge; the future fails with DeliveryTimeout, DeliveryFailed or
-        TopicMissing.
+        Raises UsageError for what is no Event, EnvelopeError or MessageTooLarge; the future fails with
+        DeliveryTimeout, DeliveryFailed or TopicMissing.
         """
+        check_is_event(event, "A CloudEvent that is ready, as a dict, is for publish_envelope.")
         return self.publish_envelope(
             envelope_of(
                 event,

@@ -279,7 +279,7 @@ def _readably(what: str, remedy: str) -> Iterator[None]:
             file, line, said = last.filename, last.lineno, str(error)
         raised = f"{type(error).__name__}: {said.rstrip('.?')}"
         raise DeclarationError(
-            f"{what} cannot be loaded: {Path(file).name}, line {line}: {raised}."
+            f"{what} cannot be loaded: {_shown(Path(file))}, line {line}: {raised}."
         ) from error
 
 
@@ -289,5 +289,11 @@ def _declared_at(error: BaseException) -> str:
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         file = Path(frame.filename)
         if ours not in file.parents and file.is_file() and "importlib" not in file.parts:
-            return f"{file.name}, line {frame.lineno}"
+            return f"{_shown(file)}, line {frame.lineno}"
     return ""
+
+
+def _shown(file: Path) -> Path:
+    """The path of a file, from the working directory on if it is below it."""
+    here = Path.cwd()
+    return file.relative_to(here) if file.is_relative_to(here) else file

@@ -82,17 +82,28 @@ def resolve(settings: Settings) -> StackAddresses:
     Raises StackNotRunning where neither is there.
     """
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    broker = settings.kafka_bootstrap_servers
     database = database or postgres.address(settings.stack_path)
-    broker = broker or kafka.address(settings.stack_path)
-    if database is None or broker is None:
-        missing = "Postgres" if database is None else "Kafka"
-        variable = "MESH_DATABASE_URL" if database is None else "MESH_KAFKA_BOOTSTRAP_SERVERS"
-        raise StackNotRunning(
-            f"The local {missing} in {settings.stack_path} is not running, and {variable} is not set.",
-            remedy="Start it: mesh stack up.",
-        )
-    return StackAddresses(database, broker)
+    if database is None:
+        raise _missing("Postgres", settings, "MESH_DATABASE_URL")
+    return StackAddresses(database, bootstrap_servers(settings))
+
+
+def bootstrap_servers(settings: Settings) -> str:
+    """Where Kafka is, for what needs no Postgres: as the settings say, else of the local stack.
+
+    Raises StackNotRunning where it is not there.
+    """
+    broker = settings.kafka_bootstrap_servers or kafka.address(settings.stack_path)
+    if broker is None:
+        raise _missing("Kafka", settings, "MESH_KAFKA_BOOTSTRAP_SERVERS")
+    return broker
+
+
+def _missing(service: str, settings: Settings, variable: str) -> StackNotRunning:
+    return StackNotRunning(
+        f"The local {service} in {settings.stack_path} is not running, and {variable} is not set.",
+        remedy="Start it: mesh stack up; or set that.",
+    )
 
 
 def _status(name: str, address: str | None, pid: int | None, directory: Path) -> ServiceStatus:

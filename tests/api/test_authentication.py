@@ -127,6 +127,27 @@ def test_a_token_that_does_not_hold(api: httpx.Client, why: str) -> None:
     assert status(api, NOT_HOLDING[why]()) == 401
 
 
+def test_what_is_no_token_at_all_is_told_apart(api: httpx.Client) -> None:
+    for text in ("x", "x.y.z", "..", signed().rpartition(".")[0], "é.b.c"):
+        answer = api.get(ORDERS, headers={"Authorization": f"Bearer {text}".encode()})
+        assert answer.status_code == 401
+        assert "it is no JWT: " in answer.json()["detail"]
+        assert "three parts" in answer.json()["remedy"]
+    answer = api.get(ORDERS, headers={"Authorization": f"Bearer {signed(SECRET + '!')}"})
+    assert answer.json()["detail"] == "The token is refused: Signature verification failed."
+
+
+def test_whoever_is_refused_without_a_token_is_told_that_there_was_none(url: str) -> None:
+    with served(settings(url, auth_anonymous_role="customer")) as api:
+        for path in ("/v1/relations", "/v1/admin/views"):
+            without = api.get(path)
+            assert without.status_code == 403
+            assert without.json()["detail"].endswith(" No token was sent.")
+            assert "Authorization: Bearer TOKEN" in without.json()["remedy"]
+            given = api.get(path, headers={"Authorization": f"Bearer {signed()}"})
+            assert (given.status_code, "No token" in given.text) == (403, False)
+
+
 def test_what_is_not_one_bearer_token(api: httpx.Client) -> None:
     token = signed()
     for headers in (

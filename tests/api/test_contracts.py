@@ -170,7 +170,7 @@ def test_what_would_break_others_is_refused(api: httpx.Client, courier: dict[str
         ({KIND: {"type": "string"}}, 422, "at $ is not an object"),
         ({KIND: SENT | {"allOf": []}}, 422, "$.allOf is not understood"),
         ({KIND: 7}, 422, "at $ is not a schema"),
-        ({}, 422, "not an object with `contracts`"),
+        ({}, 422, "`contracts` is empty."),
         ([], 422, "not an object with `contracts`"),
         ({KIND: SENT | {"description": "x" * 300_000}}, 413, "more than 262,144"),
     ],

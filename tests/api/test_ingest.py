@@ -159,7 +159,8 @@ def test_the_official_sdk_is_understood(client: httpx.Client, driver: Driver, mo
 @pytest.mark.parametrize(
     ("body", "media_type", "status", "said"),
     [
-        (event(), "application/json", 415, "is no form of an event"),
+        (event(), "application/json", 415, "attributes of an event are headers (ce-id"),
+        (event(), "application/x-www-form-urlencoded", 415, "is no form of an event"),
         (event(), "", 415, "is no form of an event"),
         (event(), f"{STRUCTURED}; charset=utf-16", 415, "not in UTF-8"),
         (b"{", STRUCTURED, 422, "not a JSON object"),
@@ -171,7 +172,9 @@ def test_the_official_sdk_is_understood(client: httpx.Client, driver: Driver, mo
         (event(id=...), STRUCTURED, 422, "`id`"),
         (event(id=""), STRUCTURED, 422, "$.id"),
         (event(source=...), STRUCTURED, 422, "`source`"),
-        (event(type=...), STRUCTURED, 422, "$.type"),
+        (event(type=...), STRUCTURED, 422, "$.type is missing."),
+        (event(type=7), STRUCTURED, 422, "$.type does not read"),
+        ([event(), event(type=...)], BATCHED, 422, "event 1: $.type is missing."),
         (event(type="sales.order.shipped.v1"), STRUCTURED, 422, "no contract of sales.order.shipped.v1"),
         (event(type="sales.order.placed.v2"), STRUCTURED, 422, "only of other versions"),
         (event(type="mesh.grant.made.v1"), STRUCTURED, 422, "no contract"),
@@ -203,6 +206,7 @@ def test_what_is_no_event_of_a_contract_is_refused(
     assert answer.status_code == status, answer.text
     assert said in answer.json()["detail"]
     assert answer.json()["remedy"]
+    assert ("handling=lenient" in answer.json()["remedy"]) == (" of " in answer.json()["detail"][:5])
     with psycopg.connect(url) as connection:
         assert connection.execute("SELECT count(*) FROM mesh.ingested").fetchone() == (0,), "nor claimed"
 
@@ -288,6 +292,10 @@ def test_of_a_batch_all_or_those_that_can_be_are_published(client: httpx.Client,
     ]
     assert [each["id"] for each in strict.json()["errors"]] == ["event-2", "event-4"]
     assert "2 of 4 events" in strict.json()["detail"]
+    assert "handling=lenient publishes the others" in strict.json()["remedy"]
+    for alone in (post(client, batch[1]), post(client, batch[1:2], BATCHED)):
+        assert alone.json()["detail"].startswith("Object missing required field")
+        assert "lenient" not in alone.json()["remedy"], "there are no others"
     assert in_the_log(driver, "sales.events") == []
     lenient = post(client, batch, BATCHED, Prefer="wait=1, handling=lenient")
     assert lenient.status_code == 202

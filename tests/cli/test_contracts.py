@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -126,6 +127,9 @@ def test_differences_are_told_and_decided_by_the_mode(mesh: Mesh, change: Change
         assert done.status == status, done.out
     assert "breaks: shop.item.added.v1: required field added" in done.out
     assert mesh("contracts", "diff", "--against", str(tmp_path / "nowhere")).status == 2
+    unknown = mesh("contracts", "check", "--mode", "sideways")
+    assert unknown.status == 2
+    assert "Invalid value for '--mode': 'sideways' is not one of 'backward', " in unknown.err
 
 
 def published(mesh: Mesh, *events: dict[str, Any]) -> None:
@@ -158,16 +162,22 @@ def test_samples_prove_what_the_schemas_do_not_show(mesh: Mesh, change: Change) 
     """An optional field is fine by all rules; but some events have it already, as something else."""
     odd = added(2)
     odd["data"]["colour"] = 7
-    published(mesh, added(1), odd, sold(1, 1))
+    again = added(3)
+    again["data"]["colour"] = 8
+    published(mesh, added(1), odd, again, sold(1, 1))
     before = kept(mesh)
     change("colour: str | None = None")
     status, told = tried(mesh)
     assert [each["breaks"] for each in told["changes"]] == [None]
-    (broken,) = told["samples"]["broken"]
-    assert (status, told["samples"]["records"], broken["reason"]) == (1, 3, "wrong_type")
-    assert broken["detail"] == "Expected `str | null`, got `int` - at `$.data.colour`"
+    broken, other = told["samples"]["broken"]
+    assert (status, told["samples"]["records"], broken["reason"]) == (1, 4, "wrong_type")
+    assert broken["detail"] == other["detail"] == "Expected `str | null`, got `int` - at `$.data.colour`"
     assert tried(mesh, "--samples", "0")[0] == 0
-    assert "would be refused: shop.events[" in mesh("contracts", "check").out
+    (line,) = [each for each in mesh("contracts", "check").out.splitlines() if each.startswith("would be")]
+    assert re.fullmatch(
+        r"would be refused: shop\.events\[\d\] offset \d and 1 more: shop\.item\.added\.v1: wrong_type: Expected .*",
+        line,
+    )
     assert kept(mesh) == before
 
     change("color: str | None = None")

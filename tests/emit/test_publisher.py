@@ -4,12 +4,15 @@ import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 import pytest
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, use_span
 
 from mesh_core.emit import Publisher
+from mesh_core.emit.outbox import add_event
+from mesh_core.errors import UsageError
 from mesh_core.log import (
     Chunk,
     Driver,
@@ -239,3 +242,15 @@ def test_a_producer_that_was_given_stays_open(driver: Driver) -> None:
 def test_without_kafka_it_says_so() -> None:
     with pytest.raises(LogUnavailable, match=r"127\.0\.0\.1:1 does not answer"):
         Publisher(connect(KafkaConfig("127.0.0.1:1")), "/publishing")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [({"a": 1}, "not a dict."), (OrderPlaced, "not the class OrderPlaced."), (None, "not a NoneType.")],
+)
+def test_what_is_no_event_is_told_so(publisher: Publisher, given: Any, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as error:
+        publisher.publish(given)
+    assert "publish_envelope" in error.value.remedy
+    with pytest.raises(UsageError, match=said):
+        add_event(None, given)  # type: ignore[arg-type]  # not even a connection is needed

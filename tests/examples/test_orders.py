@@ -109,6 +109,13 @@ def test_the_page_in_chromium(northwind: Northwind, tmp_path: Path) -> None:
             server.shutdown()
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="There is no Chromium.")
+def test_the_page_of_contracts_in_chromium(northwind: Northwind) -> None:
+    playwright = str(NPM / "playwright-core" / "index.js")
+    tokens = [development_token(northwind.settings, [role], {}, role, 5) for role in ("stranger", "admin")]
+    run(str(HERE / "contracts_page.mjs"), playwright, str(CHROMIUM), northwind.url, *tokens)
+
+
 class _Quiet(SimpleHTTPRequestHandler):
     def log_message(self, *_: object) -> None:
         """Says nothing."""

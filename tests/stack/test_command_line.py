@@ -115,3 +115,9 @@ def test_what_is_given_by_settings_is_not_looked_for(monkeypatch: pytest.MonkeyP
     assert stack.resolve(given) == stack.StackAddresses("postgresql://db/mesh", "k:9092")
     with pytest.raises(stack.StackNotRunning, match="MESH_KAFKA_BOOTSTRAP_SERVERS"):
         stack.resolve(load_settings(stack_dir=tmp_path, database_url="postgresql://db/mesh"))
+    assert (
+        stack.bootstrap_servers(load_settings(stack_dir=tmp_path, kafka_bootstrap_servers="k:9092"))
+        == "k:9092"
+    )
+    with pytest.raises(stack.StackNotRunning, match=r"The local Kafka in .* MESH_KAFKA_BOOTSTRAP_SERVERS"):
+        stack.bootstrap_servers(load_settings(stack_dir=tmp_path))

@@ -11,6 +11,11 @@ function element(name, text, ...children) {
   return made;
 }
 
+// Text as nodes: what stands between backticks is code.
+function prose(text) {
+  return text.split(/`([^`]+)`/).map((part, n) => (n % 2 ? element("code", part) : part));
+}
+
 function typeOf(schema) {
   if (schema.const !== undefined) return JSON.stringify(schema.const);
   if (schema.enum) return schema.enum.map((value) => JSON.stringify(value)).join(" | ");
@@ -67,30 +72,45 @@ function exampleOf(schema, name) {
   return texts[schema.format] || name;
 }
 
+// A subject as it could be of the example's data: of the field that has the entity's name, else of the first one required.
+function subjectOf(type, schema, data) {
+  const entity = type.split(".")[1];
+  const names = [entity, `${entity}_id`, ...(schema.required || [])];
+  const name = names.find((each) => ["string", "number"].includes(typeof data[each]));
+  return name ? String(data[name]) : "1";
+}
+
 function messageOf(message) {
   const data = message.payload.properties.data;
   const table = element("table", "", element("thead", "", element("tr", "",
     ...["field", "type", "", "limits"].map((title) => element("th", title)))), element("tbody", "", ...rowsOf(data, "")));
-  const example = { specversion: "1.0", id: "…", source: "/…", type: message.name, subject: "the key",
-    time: "2026-01-31T12:00:00Z", data: exampleOf(data, "") };
+  const given = exampleOf(data, "");
+  const example = { specversion: "1.0", id: "…", source: "/…", type: message.name,
+    subject: subjectOf(message.name, data, given), time: "2026-01-31T12:00:00Z", data: given };
   const entry = element("details", "", element("summary", "", element("code", message.name)));
   entry.dataset.words = [message.name, ...Object.keys(data.properties || {})].join(" ").toLowerCase();
   if (message["x-superseded-by"]) entry.firstChild.append(element("em", ` superseded by ${message["x-superseded-by"]}`));
-  else if (message.summary) entry.firstChild.append(element("span", ` ${message.summary}`));
+  else if (message.summary) entry.firstChild.append(element("span", "", " ", ...prose(message.summary)));
   entry.append(table, element("pre", JSON.stringify(example, null, 2)));
   return entry;
 }
 
 function show(contracts) {
-  const sections = Object.entries(contracts.channels).map(([name, channel]) => {
+  const own = ([name]) => Number(name === "mesh.events"); // those of the mesh itself come last
+  const channels = Object.entries(contracts.channels).sort((one, other) => own(one) - own(other));
+  const sections = channels.map(([, channel]) => {
     const messages = Object.keys(channel.messages).map((type) => messageOf(contracts.components.messages[type]));
     return element("section", "", element("h2", channel.address), ...messages);
   });
   topics.replaceChildren(...sections);
   const count = Object.keys(contracts.components.messages).length;
-  about.textContent = count
+  tell(count
     ? `${count} types of events on ${sections.length} topics. The same as a document: /asyncapi.json`
-    : "You may see no contracts: use a token whose role is granted `contracts`, or `publish:` a service.";
+    : "You may see no contracts: use a token whose role is granted `contracts`, or `publish:` a service.");
+}
+
+function tell(text) {
+  about.replaceChildren(...prose(text));
 }
 
 find.addEventListener("input", () => {
@@ -109,9 +129,9 @@ async function load(token) {
     const answer = await fetch("/asyncapi.json", { headers });
     const body = await answer.json();
     if (answer.ok) show(body);
-    else about.textContent = `${body.detail} ${body.remedy}`;
+    else tell(`${body.detail} ${body.remedy}`);
   } catch (error) {
-    about.textContent = `The document could not be read: ${error}`;
+    tell(`The document could not be read: ${error}`);
   }
 }
 

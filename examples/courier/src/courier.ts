@@ -1,7 +1,12 @@
 // A courier tells the mesh that a shipment left, waits until that is joined to its order, and reads the row.
 // It needs nothing but HTTP: no Kafka client, no SDK.
 //
-//   MESH_URL=http://127.0.0.1:8000 MESH_TOKEN=$(./mesh token --role courier) npm start -- 11008
+// While `make demo` runs, in this example's folder:
+//
+//   npm install && npm run build
+//   MESH_TOKEN=$(../../mesh token --role courier) npm start -- 11008
+//
+// MESH_URL is where the API is, http://127.0.0.1:8000 unless it says otherwise.
 import { randomUUID } from "node:crypto";
 
 const url = process.env["MESH_URL"] ?? "http://127.0.0.1:8000";

@@ -14,7 +14,7 @@ from psycopg.types.json import Jsonb
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session, registry
 
-from mesh_core.emit.envelope import envelope_of, record_of
+from mesh_core.emit.envelope import check_is_event, envelope_of, record_of
 from mesh_core.emit.outbox.tables import ExactJson, split_name
 from mesh_core.errors import MeshError
 from mesh_core.log.cloudevents import checked
@@ -62,7 +62,7 @@ class OutboxSession(Session):
 
         `expected_version` is how many events the aggregate had when it was loaded, 0 for a new one: of two that
         expect the same, the second meets VersionConflict at its flush or commit. The rest is as for
-        `Publisher.publish`. Raises EnvelopeError.
+        `Publisher.publish`. Raises EnvelopeError, UsageError.
         """
         row = _row(
             event, key, expected_version, workflow_id, correlation_id, causation_id, tenant_id, time, id
@@ -144,7 +144,8 @@ def _row(
     time: datetime | None,
     identifier: UUID | None,
 ) -> dict[str, Any]:
-    """The row of the event. Raises EnvelopeError for what the relay could not publish."""
+    """The row of the event. Raises EnvelopeError for what the relay could not publish, UsageError for what is no Event."""
+    check_is_event(event)
     found = checked(
         envelope_of(
             event,
