@@ -15,7 +15,7 @@ from sqlalchemy.pool import NullPool
 from mesh_core.errors import MeshError
 from mesh_core.store.schemas import CONTROL
 
-_SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
+SCRIPTS = Path(__file__).resolve().parents[2] / "migrations"
 LOCK = 0x6D657368  # "mesh"; a session lock, so that a second migrator waits and then finds nothing to do
 
 
@@ -27,7 +27,7 @@ def migrate(database_url: str) -> str:
     """The revision after migrating. Raises MigrationFailed if it is not the newest known here."""
     engine = create_engine(database_url, poolclass=NullPool)
     config = Config()
-    config.set_main_option("script_location", str(_SCRIPTS))
+    config.set_main_option("script_location", str(SCRIPTS))
     newest = newest_revision()
     with engine.connect() as connection:
         connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
@@ -52,7 +52,7 @@ def migrate(database_url: str) -> str:
 @cache
 def newest_revision() -> str | None:
     """The revision that the control schema should have."""
-    return ScriptDirectory(str(_SCRIPTS)).get_current_head()
+    return ScriptDirectory(str(SCRIPTS)).get_current_head()
 
 
 def current_revision(connection: object) -> str | None:

@@ -128,7 +128,7 @@ def test_an_event_is_written_with_the_transaction(
 
 def test_what_is_rolled_back_is_not_written(sessions: sessionmaker[OutboxSession], database_url: str) -> None:
     with sessions() as session:
-        session.add_event(PAID, key="whole")
+        session.add_event(PAID.model_copy(update={"account": "whole"}))
         session.rollback()
         session.add_event(PAID, key="kept")
         with session.begin_nested() as savepoint:
@@ -186,8 +186,10 @@ def test_an_asynchronous_session_and_a_plain_connection_write_the_same(
 def test_what_could_never_be_published_is_refused_at_once(sessions: sessionmaker[OutboxSession]) -> None:
     with sessions() as session:
         with pytest.raises(EnvelopeError, match="lone surrogate"):
-            session.add_event(PAID, key="\ud800")
+            session.add_event(PAID.model_copy(update={"account": "\ud800"}))
+        with pytest.raises(EnvelopeError, match="by key_fields"):
+            session.add_event(PAID, key="b")
         with pytest.raises(EnvelopeError, match="513 bytes"):
-            session.add_event(PAID, key="k" * 513)
+            session.add_event(PAID.model_copy(update={"account": "k" * 513}))
     with OutboxSession() as other, pytest.raises(MeshError, match="knows of no outbox"):
         other.add_event(PAID)
