@@ -130,7 +130,7 @@ def test_what_is_rolled_back_is_not_written(sessions: sessionmaker[OutboxSession
     with sessions() as session:
         session.add_event(PAID.model_copy(update={"account": "whole"}))
         session.rollback()
-        session.add_event(PAID, key="kept")
+        session.add_event(PAID.model_copy(update={"account": "kept"}))
         with session.begin_nested() as savepoint:
             session.add_event(PAID, key="part")
             session.flush()
