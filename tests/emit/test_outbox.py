@@ -132,7 +132,7 @@ def test_what_is_rolled_back_is_not_written(sessions: sessionmaker[OutboxSession
         session.rollback()
         session.add_event(PAID.model_copy(update={"account": "kept"}))
         with session.begin_nested() as savepoint:
-            session.add_event(PAID, key="part")
+            session.add_event(PAID.model_copy(update={"account": "part"}))
             session.flush()
             savepoint.rollback()
         session.commit()
