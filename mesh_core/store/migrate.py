@@ -34,10 +34,12 @@ def migrate(database_url: str) -> str:
         try:
             connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {CONTROL}"))
             connection.commit()  # an open transaction would roll the migration back with it
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
-            connection.commit()
             reached = current_revision(connection)
+            if reached != newest:
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+                connection.commit()
+                reached = current_revision(connection)
             connection.commit()
         finally:
             connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})

@@ -26,7 +26,7 @@ from tests.support.mesh import Mesh, Outcomes, wait_for
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 CUSTOMERS = 50
-TOOLS = 60_000
+TOOLS = 30_000
 
 
 class Load:
@@ -168,7 +168,7 @@ def test_postgres_restarted_in_the_midst_of_a_build(
     own_stack: OwnStack, monkeypatch: pytest.MonkeyPatch, stopped: bool
 ) -> None:
     """What serves is untouched, the deploy says what happened, and the next one clears up and succeeds."""
-    monkeypatch.setattr(building, "WORTH_A_PROCESS", 30_000)
+    monkeypatch.setattr(building, "WORTH_A_PROCESS", 15_000)
     monkeypatch.setattr(bulk, "WINDOW_ROWS", 2_000)
     monkeypatch.setattr(progress_module, "SECONDS", 0.02)  # so that it is seen to read before it has
     mesh = Mesh(settings_of(own_stack), catalog())

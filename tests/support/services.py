@@ -124,7 +124,8 @@ def fresh_database(services_url: str, like: str | None = None) -> Iterator[str]:
     template = urlsplit(like).path[1:] if like else "template0"
     name = f"test_{uuid.uuid4().hex[:12]}"
     with psycopg.connect(services_url, autocommit=True) as connection:
-        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {}")
+        # By files, for its blocks need not pass through the log: it takes half as long, a thousand times.
+        statement = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")
         connection.execute(statement.format(sql.Identifier(name), sql.Identifier(template)))
     try:
         yield urlunsplit(urlsplit(services_url)._replace(path=f"/{name}"))
