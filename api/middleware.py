@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.problems import internal_error, url_too_long
-from mesh_core.model.identifiers import uuid7
+from mesh_core.model.identifiers import uuid7_text
 from mesh_core.read.database import SPENT
 from mesh_core.telemetry import bound, get_logger, is_traceparent, metrics, new_traceparent, request_span
 
@@ -73,8 +73,9 @@ class RequestTelemetry:
             finally:
                 route = _route(scope)
                 seconds = perf_counter() - started
-                span.update_name(f"{scope['method']} {route}")
-                span.set_attribute("http.response.status_code", status)
+                if span.is_recording():
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attribute("http.response.status_code", status)
                 requests, taken = _measures(scope["method"], route, status)
                 requests.inc()
                 taken.observe(seconds)
@@ -116,7 +117,7 @@ def _correlation_id(headers: Mapping[bytes, str]) -> str:
         given = headers.get(name, "")
         if _ACCEPTED.fullmatch(given):
             return given
-    return str(uuid7())
+    return uuid7_text()
 
 
 def _route(scope: Scope) -> str:

@@ -21,7 +21,7 @@ from mesh_core.log.cloudevents import (
 )
 from mesh_core.model import Event
 from mesh_core.model.event import topic_of
-from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7
+from mesh_core.model.identifiers import MAX_KEY_BYTES, key_text, uuid7_text
 from mesh_core.telemetry import current
 
 _SERVICE = re.compile(r"[a-z][a-z0-9_]*", re.ASCII)
@@ -56,7 +56,7 @@ def envelope_of(
             remedy="Give no key.",
         )
     key = key if own is None else own
-    ids, identifier = current(), str(id or uuid7())
+    ids, identifier = current(), str(id) if id else uuid7_text()
     envelope: dict[str, Any] = {
         "specversion": "1.0",
         "id": identifier,

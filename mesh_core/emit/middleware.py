@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from uuid import UUID
 
-from mesh_core.model.identifiers import uuid7
+from mesh_core.model.identifiers import uuid7_text
 from mesh_core.telemetry import bound, is_traceparent, new_traceparent
 
 Scope = MutableMapping[str, Any]
@@ -38,7 +38,7 @@ class MeshMiddleware:
             return
         headers = {name.lower(): value.decode("latin-1") for name, value in scope["headers"]}
         correlation_id = (
-            _id(headers.get(b"x-correlation-id")) or _id(headers.get(b"x-request-id")) or str(uuid7())
+            _id(headers.get(b"x-correlation-id")) or _id(headers.get(b"x-request-id")) or uuid7_text()
         )
         traceparent = headers.get(b"traceparent", "")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from urllib.parse import quote, unquote
@@ -15,11 +15,20 @@ MAX_NAME_BYTES = 40
 
 def uuid7() -> UUID:
     """A new version-7 UUID (RFC 9562 §5.7): 48 bits of Unix milliseconds, then random bits."""
+    return UUID(int=_uuid7())
+
+
+def uuid7_text() -> str:
+    """`str(uuid7())`, in half the time."""
+    digits = f"{_uuid7():032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+
+
+def _uuid7() -> int:
     milliseconds = time.time_ns() // 1_000_000
-    value = (milliseconds & ((1 << 48) - 1)) << 80 | secrets.randbits(80)
+    value = (milliseconds & ((1 << 48) - 1)) << 80 | int.from_bytes(os.urandom(10), "big")
     value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    return UUID(int=value)
+    return value & ~(0x3 << 62) | 0x2 << 62
 
 
 def key_text(parts: Sequence[object]) -> str:

@@ -115,13 +115,15 @@ class bound:  # noqa: N801  # reads as a verb: `with bound(workflow_id=…):`
         causation_id: str | None = None,
         tenant_id: str | None = None,
     ) -> None:
-        self._ids = (correlation_id, workflow_id, traceparent, causation_id, tenant_id)
+        self._ids = Ids(correlation_id, workflow_id, traceparent, causation_id, tenant_id)
 
     def __enter__(self) -> None:
         outer = _bound.get()
-        self._token = _bound.set(
-            Ids(*[old if new is None else new for new, old in zip(self._ids, outer, strict=True)])
-        )
+        if outer is _NONE:
+            self._token = _bound.set(self._ids)
+        else:
+            ids = [old if new is None else new for new, old in zip(self._ids, outer, strict=True)]
+            self._token = _bound.set(Ids(*ids))
 
     def __exit__(self, *_: object) -> None:
         _bound.reset(self._token)
