@@ -33,8 +33,12 @@ LONG = (
     "tests/examples/",
     "tests/engine/test_faults.py",
     "tests/engine/test_changing.py",
+    "tests/log/test_faults.py",
+    "tests/log/test_groups.py",
+    "tests/stack/",
 )
-"""Files that take long for how few tests they have. They begin first, or one processor waits for them at the end."""
+"""Files that take long for how few tests they have, or that wait for groups and servers. They begin first, beside what is
+busy, or all wait for them at the end."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
