@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 from kafka.partitioner.default import murmur2
 
-from mesh_core.log import Driver, TopicPartition
+from mesh_core.log import Driver, LogUnavailable, TopicPartition
 from mesh_core.log.confluent import first_batches
 from mesh_core.log.confluent.first_batches import ANY, FirstAlone, Sending
 from mesh_core.log.driver import ConfluentDriver
@@ -26,9 +26,11 @@ class Client:
     def __init__(self) -> None:
         self.handed: list[bytes] = []
         self.answer: dict[bytes, Callable[[Any], None]] = {}
-        self.full = False
+        self.full = self.away = False
 
     def list_topics(self, topic: str, timeout: float) -> Any:
+        if self.away:
+            raise KafkaException(KafkaError(KafkaError._TRANSPORT))
         found = SimpleNamespace(error=None, partitions=dict.fromkeys(range(PARTITIONS)))
         return SimpleNamespace(topics={topic: found})
 
@@ -130,6 +132,16 @@ def test_what_cannot_be_handed_over_any_more_is_told() -> None:
     sent.client.full = True
     sent.answer("a1")
     assert sent.told[b"a2"].code() == KafkaError._QUEUE_FULL
+
+
+def test_without_kafka_a_new_topic_is_told_to_be_away() -> None:
+    sent = Sent()
+    sent.client.away = True
+    with pytest.raises(LogUnavailable, match="does not tell of topic t"):
+        sent.send("a1")
+    sent.client.away = False
+    sent.send("a1")
+    assert sent.handed == "a1"
 
 
 def test_without_a_key_each_partition_has_its_share(driver: Driver, topic: Callable[[int], str]) -> None:

@@ -18,7 +18,9 @@ from typing import Any, NamedTuple
 from confluent_kafka import KafkaError, KafkaException, Producer
 from kafka.partitioner.default import murmur2
 
+from mesh_core.log.errors import LogUnavailable
 from mesh_core.log.interface import Headers
+from mesh_core.log.outstanding import PUBLISH_AGAIN
 
 REMEMBERED_SECONDS = 12 * 3600.0
 """How long a partition counts as written to. Brokers forget a producer that was silent for a day."""
@@ -67,7 +69,7 @@ class FirstAlone:
         self._topics: dict[str, _Topic] = {}
 
     def produce(self, record: Sending) -> None:
-        """Queue a record. Raises KafkaException or BufferError."""
+        """Queue a record. Raises KafkaException, BufferError, or LogUnavailable where nobody tells of a new topic."""
         topic = self._topics.get(record.topic)
         if topic is None:
             topic = self._topics.setdefault(record.topic, _Topic(self._partitions(record.topic)))
@@ -142,10 +144,15 @@ class FirstAlone:
         )
 
     def _partitions(self, topic: str) -> int:
-        """How many partitions a topic has, once there is news of it. Raises KafkaException."""
+        """How many partitions a topic has, once there is news of it. Raises KafkaException, LogUnavailable."""
         until = time.monotonic() + _METADATA
         while True:
-            found = self.kafka.list_topics(topic, timeout=_METADATA).topics[topic]
+            try:
+                found = self.kafka.list_topics(topic, timeout=_METADATA).topics[topic]
+            except KafkaException as error:
+                raise LogUnavailable(
+                    f"Kafka does not tell of topic {topic}: {error}", remedy=PUBLISH_AGAIN
+                ) from error
             if found.error is None:
                 return len(found.partitions)
             if time.monotonic() > until:
