@@ -125,6 +125,19 @@ def test_a_record_that_the_broker_had_already_is_the_last_one_or_before(
         assert again == [Delivered(TopicPartition(name, 0), 2)]
 
 
+def test_at_once_is_sent_what_need_not_wait(driver: Driver, topic: Topics) -> None:
+    name = topic(1)
+    records = [Outgoing(name, b"k", str(n).encode()) for n in range(3)]
+    with driver.producer() as producer:
+        assert producer.send_at_once(records) is None, "it has to ask for the topic's partitions first"
+        producer.send(name, b"k", b"first").result(30)
+        sent = producer.send_at_once(records)
+        assert sent is not None
+        sent.done.result(30)
+        assert [each.offset for each in sent.results if isinstance(each, Delivered)] == [1, 2, 3]
+    assert producer.send_at_once(records) is None, "it is closed"
+
+
 def test_what_is_sent_together_is_told_one_by_one(driver: Driver, topic: Topics) -> None:
     name = topic(3)
     records = [Outgoing(name, f"k{n}".encode(), str(n).encode(), 1_000 + n) for n in range(500)]
