@@ -123,9 +123,13 @@ class _Ready:
         return await _started() if process is None or process.returncode is not None else process
 
     async def prepare(self) -> None:
-        """Start one, unless there is one."""
+        """Start one, unless there is one; where none can be started now, the next `take` tries again."""
         if self._is_wanted():
-            process = await _started()
+            try:
+                process = await _started()
+            except OSError as error:
+                log.warning("no process is ready for the next history", cause=str(error))
+                return
             if self._is_wanted():
                 self._process = process
                 self._ending = asyncio.get_running_loop().call_later(READY_SECONDS, self._end)

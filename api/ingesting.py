@@ -59,6 +59,7 @@ MOST = 1_000
 """Events in a round, but for a request that has more."""
 _LINGER_MS = 1
 _FEW = 50
+"""Records that are sent from the event loop, at most: a thousand would keep it from its other requests."""
 _ELSEWHERE = 3.0
 _FORGET = 30.0
 log = get_logger(__name__)

@@ -127,11 +127,13 @@ def test_what_a_broker_may_have_forgotten_is_alone_again(monkeypatch: pytest.Mon
 
 def test_what_cannot_be_handed_over_any_more_is_told() -> None:
     sent = Sent()
-    sent.send("a1")
-    sent.send("a2")
+    for value in ("a1", "a2", "a3"):
+        sent.send(value)
     sent.client.full = True
     sent.answer("a1")
-    assert sent.told[b"a2"].code() == KafkaError._QUEUE_FULL
+    assert sent.handed == "a1"
+    for name in (b"a2", b"a3"):
+        assert sent.told[name].code() == KafkaError._QUEUE_FULL
 
 
 def test_without_kafka_a_new_topic_is_told_to_be_away() -> None:

@@ -110,11 +110,15 @@ class FirstAlone:
         topic.waiting[partition] = behind
 
     def _go_on(self, topic: _Topic, partition: int, error: Any) -> list[tuple[Sending, Any]]:
-        """The first was answered: what waits behind it follows, alone where it was too large, or fails as it did."""
+        """The first was answered: what waits behind it follows, alone where it was too large, or fails as it did.
+
+        Answers those that fail, with why.
+        """
         waiting = topic.waiting.pop(partition)
         if error is not None and error.code() != KafkaError.MSG_SIZE_TOO_LARGE:
             return [(record, error) for record in waiting]
-        failed: list[tuple[Sending, Any]] = []
+        if error is None:
+            topic.written[partition] = time.monotonic() + REMEMBERED_SECONDS
         while waiting and partition not in topic.waiting:
             record = waiting.popleft()
             try:
@@ -122,15 +126,15 @@ class FirstAlone:
                     self._queue(record, record.answered)
                 else:
                     self._first(topic, record, partition, waiting)
-            except KafkaException as raised:
-                failed.append((record, raised.args[0]))
-            except BufferError:
-                failed.append((record, KafkaError(KafkaError._QUEUE_FULL)))
-        if error is None:
-            topic.written[partition] = time.monotonic() + REMEMBERED_SECONDS
-            if len(topic.written) >= topic.partitions:
-                topic.open_until = min(topic.written.values())
-        return failed
+            except (KafkaException, BufferError) as raised:
+                # With those behind it, or these would be written before it.
+                full = isinstance(raised, BufferError)
+                why = KafkaError(KafkaError._QUEUE_FULL) if full else raised.args[0]
+                return [(each, why) for each in (record, *waiting)]
+        # Last, for whoever finds it open hands over at once.
+        if len(topic.written) >= topic.partitions:
+            topic.open_until = min(topic.written.values())
+        return []
 
     def _queue(self, record: Sending, answered: Answered) -> None:
         self.kafka.produce(
